@@ -8,6 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# Compilation makes first calls slow and CI machines are shared: no deadline per example.
+settings.register_profile("weiml", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("weiml")
 
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

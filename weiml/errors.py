@@ -1,4 +1,4 @@
-"""The errors that weiml raises on purpose; each message says what is wrong, what was got and what to do.
+"""The errors that weiml raises on purpose: each says what is wrong, what was got, what to do.
 
 Every class takes exactly one argument, the message, so that it survives the trip between processes.
 """
