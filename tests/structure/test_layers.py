@@ -1,0 +1,108 @@
+"""Imports inside weiml point one way: a layer imports only from layers above it in this list."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# The one list; docs/ARCHITECTURE.md shows the same. Names of one line stand in order too.
+LAYERS = (
+    ("errors", "config", "hashing"),
+    ("features",),
+    ("ps",),
+    ("data",),
+    ("models",),
+    ("group",),
+    ("train",),
+    ("flow",),
+    ("search",),
+    ("serving",),
+    ("report",),
+    ("cli",),
+)
+ORDER = {name: place for place, name in enumerate(name for line in LAYERS for name in line)}
+
+
+def imported(module: Path, source: str, package: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, dotted name) of every import, in functions and under TYPE_CHECKING too."""
+    for node in ast.walk(ast.parse(source, filename=str(module))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:  # relative: climb from the module's own package
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            for argument in node.args[:1]:
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    yield node.lineno, argument.value
+
+
+def upward(root: Path, module: Path, source: str) -> list[str]:
+    """Return the imports of one file of weiml that break the rule, as readable lines."""
+    parts = module.relative_to(root).with_suffix("").parts
+    layer = parts[1]
+    wrong = []
+    for line, name in imported(module, source, ".".join(parts[:-1])):
+        words = name.split(".")
+        if words[0] != "weiml":
+            continue
+        target = words[1] if len(words) > 1 else "__init__"
+        if target not in ORDER:
+            wrong.append(f"{module.relative_to(root)}:{line} imports {name}, which is in no layer")
+        elif ORDER[target] > ORDER[layer]:
+            wrong.append(f"{module.relative_to(root)}:{line} ({layer}) imports upward: {name}")
+    return wrong
+
+
+def modules(root: Path) -> list[Path]:
+    files = sorted((root / "weiml").rglob("*.py"))
+    return [file for file in files if file != root / "weiml" / "__init__.py"]
+
+
+def test_every_module_of_weiml_lies_in_a_layer_and_every_layer_exists(root: Path) -> None:
+    entries = {file.relative_to(root / "weiml").parts[0] for file in modules(root)}
+    assert {entry.removesuffix(".py") for entry in entries} == set(ORDER)
+
+
+def test_imports_point_one_way(root: Path) -> None:
+    wrong = [line for file in modules(root) for line in upward(root, file, file.read_text())]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import weiml.train",
+        "from weiml import train",
+        "from weiml.train.trainer import Trainer",
+        "from ..train import Trainer",
+        "from weiml import Trainer",
+        "def f():\n    from weiml.train import Trainer",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from weiml.train import Trainer",
+        "import importlib\nimportlib.import_module('weiml.train')",
+    ],
+)
+def test_the_rule_sees_every_form_of_import(root: Path, source: str) -> None:
+    assert upward(root, root / "weiml" / "ps" / "example.py", source)
+
+
+@pytest.mark.parametrize(
+    "source", ["from weiml.errors import DataError", "from .tables import X", "import numpy"]
+)
+def test_the_rule_lets_downward_imports_pass(root: Path, source: str) -> None:
+    assert not upward(root, root / "weiml" / "ps" / "example.py", source)
+
+
+def test_the_architecture_page_lists_the_same_layers(root: Path) -> None:
+    page = (root / "docs" / "ARCHITECTURE.md").read_text()
+    found = re.search(r"^#+ .*[Ll]ayers.*?^```[a-z]*\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert found, "docs/ARCHITECTURE.md has no fenced block below a heading that names the layers"
+    first_columns = [re.split(r"\s{2,}", line.strip())[0] for line in found[1].splitlines() if line]
+    assert tuple(tuple(re.split(r"\s*·\s*", names)) for names in first_columns) == LAYERS
