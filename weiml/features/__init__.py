@@ -1,0 +1,30 @@
+"""What an example is: typed features, the columnar batch, and the encoder between the two."""
+
+from __future__ import annotations
+
+from weiml.features.batch import Batch
+from weiml.features.encoder import FeatureEncoder, count_collisions
+from weiml.features.spec import (
+    Binary,
+    Categorical,
+    Continuous,
+    Cross,
+    Feature,
+    FeatureSpec,
+    SparseBinary,
+    Text,
+)
+
+__all__ = [
+    "Batch",
+    "Binary",
+    "Categorical",
+    "Continuous",
+    "Cross",
+    "Feature",
+    "FeatureEncoder",
+    "FeatureSpec",
+    "SparseBinary",
+    "Text",
+    "count_collisions",
+]
