@@ -1,0 +1,211 @@
+"""The encoder against a row-by-row reference in plain Python, and its errors."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weiml.errors import DataError
+from weiml.features import (
+    Binary,
+    Categorical,
+    Continuous,
+    Cross,
+    FeatureEncoder,
+    FeatureSpec,
+    SparseBinary,
+    Text,
+    count_collisions,
+)
+from weiml.hashing import cross_keys, feature_seed, hash_key
+
+SPEC = FeatureSpec(
+    features=(
+        Categorical("user_id"),
+        Categorical("city"),
+        Binary("member"),
+        Continuous("age", buckets=4, transform="log1p"),
+        SparseBinary("genres"),
+        Text("title", max_tokens=3),
+    ),
+    crosses=(
+        Cross("city_x_genre", of=("city", "genres")),
+        Cross("three", of=("user_id", "age", "title")),
+    ),
+)
+SCHEMA = pa.schema(
+    {
+        "user_id": pa.int64(),
+        "city": pa.string(),
+        "member": pa.bool_(),
+        "age": pa.float64(),
+        "genres": pa.list_(pa.string()),
+        "title": pa.string(),
+        "item_id": pa.int32(),
+        "timestamp": pa.int64(),
+        "label": pa.int8(),
+    }
+)
+rows_of = st.lists(
+    st.fixed_dictionaries(
+        {
+            "user_id": st.integers(-5, 5),
+            "city": st.one_of(st.none(), st.sampled_from(["", "北京", "Wien"])),
+            "member": st.one_of(st.none(), st.booleans()),
+            "age": st.one_of(st.none(), st.floats(0, 100)),
+            "genres": st.one_of(st.none(), st.lists(st.sampled_from("xyz"), max_size=3)),
+            "title": st.one_of(st.none(), st.sampled_from(["", "Heat", "Se7en (1995) a b c"])),
+            "item_id": st.integers(0, 9),
+            "timestamp": st.integers(0, 99),
+            "label": st.integers(0, 1),
+        }
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def reference_cross(name: str, members: list[list[int]]) -> list[int]:
+    keys = []
+    for combination in itertools.product(*members):
+        key = np.array([feature_seed(name)], np.uint64)
+        for member in combination:
+            key = cross_keys(key, np.array([member], np.uint64))
+        keys.append(int(key[0]))
+    return keys
+
+
+def reference_keys(row: dict[str, Any], boundaries: list[float]) -> list[list[int]]:
+    """The keys of one row's slots, written out from the documented rules."""
+    age = None if row["age"] is None else math.log1p(row["age"])
+    bucket = None if age is None else sum(age >= b for b in boundaries)
+    tokens = [t for t in re.split(r"[^\w]+", (row["title"] or "").lower()) if t][:3]
+    slots = {
+        "user_id": [hash_key("user_id", row["user_id"])],
+        "city": [hash_key("city", row["city"])],
+        "member": [hash_key("member", True)] if row["member"] else [],
+        "age": [hash_key("age", bucket)],
+        "genres": [hash_key("genres", g) for g in row["genres"] or []],
+        "title": [hash_key("title", t) for t in tokens],
+    }
+    slots["city_x_genre"] = reference_cross("city_x_genre", [slots["city"], slots["genres"]])
+    slots["three"] = reference_cross("three", [slots["user_id"], slots["age"], slots["title"]])
+    return [slots[name] for name in SPEC.slots]
+
+
+@given(rows_of)
+def test_encode_equals_the_reference(rows: list[dict[str, Any]]) -> None:
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    encoder = FeatureEncoder(SPEC).fit(table)
+    batch = encoder.encode(table)
+    batch.validate()
+    ages = np.array([np.nan if r["age"] is None else math.log1p(r["age"]) for r in rows])
+    known = ages[~np.isnan(ages)]
+    boundaries = np.unique(np.quantile(known, [0.25, 0.5, 0.75])).tolist() if known.size else []
+    for b, row in enumerate(rows):
+        S = len(SPEC.slots)
+        got = [
+            batch.keys[batch.offsets[b * S + s] : batch.offsets[b * S + s + 1]].tolist()
+            for s in range(S)
+        ]
+        assert got == reference_keys(row, boundaries)
+        assert batch.labels[b, 0] == row["label"]
+        assert batch.items[b] == hash_key("item_id", row["item_id"])
+    if known.size and known.std() > 0:
+        expected = np.nan_to_num((ages - known.mean()) / known.std())
+        np.testing.assert_allclose(batch.dense[:, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+@given(rows_of, st.integers(0, 5))
+def test_rows_encode_alike_alone_and_together(rows: list[dict[str, Any]], pick: int) -> None:
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    encoder = FeatureEncoder(SPEC).fit(table)
+    pick = min(pick, len(rows) - 1)
+    alone, together = encoder.encode(table.slice(pick, 1)), encoder.encode(table)
+    np.testing.assert_array_equal(alone.keys, together.slice(pick, pick + 1).keys)
+    np.testing.assert_array_equal(alone.dense, together.dense[pick : pick + 1])
+
+
+def small() -> pa.Table:
+    row = {
+        "user_id": 1, "city": "Wien", "member": True, "age": 3.0, "genres": ["x"],
+        "title": "Heat", "item_id": 2, "timestamp": 3, "label": 1,
+    }  # fmt: skip
+    return pa.Table.from_pylist([row, row | {"age": 9.0, "genres": ["y"]}], SCHEMA)
+
+
+def test_saved_encoder_encodes_alike(tmp_path: Path) -> None:
+    encoder = FeatureEncoder(SPEC).fit(small())
+    encoder.save(tmp_path / "encoder.json")
+    loaded = FeatureEncoder.load(tmp_path / "encoder.json")
+    assert loaded.spec == SPEC
+    np.testing.assert_array_equal(loaded.encode(small()).keys, encoder.encode(small()).keys)
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder.json"]
+
+
+def test_serving_needs_no_label_and_strings_stand_for_integers() -> None:
+    encoder = FeatureEncoder(SPEC).fit(small())
+    request = small().drop_columns(["label"])
+    request = request.set_column(0, "user_id", pa.array(["1", "1"]))
+    batch = encoder.encode(request, labels=False)
+    np.testing.assert_array_equal(batch.keys, encoder.encode(small()).keys)
+    assert batch.labels.sum() == 0
+
+
+def test_key_names_cover_every_plain_key() -> None:
+    encoder = FeatureEncoder(SPEC).fit(small())
+    names = encoder.key_names(small())
+    batch = encoder.encode(small())
+    crossed = {"city_x_genre", "three"}
+    plain = [s for s, name in enumerate(SPEC.slots) if name not in crossed]
+    S = len(SPEC.slots)
+    used = {
+        int(key)
+        for b in range(2)
+        for s in plain
+        for key in batch.keys[batch.offsets[b * S + s] : batch.offsets[b * S + s + 1]]
+    }
+    assert used <= set(names["key"].to_pylist())
+    assert count_collisions(names) == 0
+    doubled = pa.concat_tables([names, names.slice(0, 1)])
+    assert count_collisions(doubled) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop_columns(["genres"]), "column 'genres' is missing"),
+        (lambda t: t.rename_columns({"genres": "genre"}), "did you mean 'genre'"),
+        (lambda t: t.set_column(3, "age", pa.array(["a", "b"])), "'age' is Continuous.*string"),
+        (lambda t: t.set_column(4, "genres", pa.array(["a", "b"])), "'genres' is SparseBinary"),
+        (lambda t: t.set_column(1, "city", pa.array([1.5, 2.5])), "'city' is Categorical"),
+        (lambda t: t.set_column(3, "age", pa.array([-1.0, 2.0])), "log1p needs numbers above -1"),
+        (lambda t: t.set_column(8, "label", pa.array(["y", "n"])), "'label' must hold numbers"),
+        (lambda t: t.set_column(8, "label", pa.array([None, 1.0])), "'label' has missing"),
+    ],
+)
+def test_errors_name_the_column(change: Any, message: str) -> None:
+    encoder = FeatureEncoder(SPEC).fit(small())
+    with pytest.raises(DataError, match=message):
+        encoder.encode(change(small()))
+
+
+def test_unfitted_empty_and_damaged(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not fitted"):
+        FeatureEncoder(SPEC).encode(small())
+    with pytest.raises(DataError, match="empty table"):
+        FeatureEncoder(SPEC).fit(small().slice(0, 0))
+    with pytest.raises(DataError, match="does not exist"):
+        FeatureEncoder.load(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(DataError, match="not an encoder file"):
+        FeatureEncoder.load(tmp_path / "bad.json")

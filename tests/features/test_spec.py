@@ -1,0 +1,90 @@
+"""Feature specs: round trip through TOML and JSON forms, and errors that name what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from weiml.errors import ConfigError
+from weiml.features import Categorical, Continuous, Cross, FeatureSpec, SparseBinary, Text
+
+SPEC = FeatureSpec(
+    features=(
+        Categorical("user_id"),
+        Continuous("age", transform="log1p", buckets=4),
+        Continuous("rate"),
+        SparseBinary("genres"),
+        Text("title", max_tokens=3),
+    ),
+    crosses=(Cross("user_x_genre", of=("user_id", "genres")),),
+)
+
+
+def test_slots_and_dense_keep_the_order_of_the_spec() -> None:
+    assert SPEC.slots == ("user_id", "age", "genres", "title", "user_x_genre")
+    assert SPEC.dense == ("age", "rate")
+
+
+def test_round_trip_through_json() -> None:
+    assert FeatureSpec.from_mapping(json.loads(json.dumps(SPEC.to_mapping()))) == SPEC
+
+
+def test_reads_toml(tmp_path: Path) -> None:
+    file = tmp_path / "spec.toml"
+    file.write_text(
+        """
+        group = "reader"
+        [[features]]
+        name = "reader"
+        type = "categorical"
+        [[features]]
+        name = "age"
+        type = "continuous"
+        buckets = 3
+        [[crosses]]
+        name = "both"
+        of = ["reader", "age"]
+        """
+    )
+    spec = FeatureSpec.from_toml(file)
+    assert spec.slots == ("reader", "age", "both")
+    assert spec.group == "reader"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[features]]\nname = "a"\ntype = "catgorical"', "did you mean 'categorical'"),
+        ('[[features]]\nname = "a"\ntype = "text"\nmax_token = 3', "did you mean 'max_tokens'"),
+        ('[[features]]\nname = "a"\ntype = "continuous"\nbuckets = 1', "at least 2, got 1"),
+        ('[[features]]\nname = "a"\ntype = "continuous"\nbuckets = "x"', "buckets must be int"),
+        ("features = [3]", r"features\[0\] must be a table"),
+        ("features = []", "at least one feature"),
+        ("labl = 'x'\nfeatures = []", "did you mean 'label'"),
+        ("features = [", "not valid TOML"),
+    ],
+)
+def test_errors_name_the_file_and_the_key(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "spec.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        FeatureSpec.from_toml(file)
+    assert str(file) in str(caught.value)
+
+
+def test_missing_file_and_bad_names() -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        FeatureSpec.from_toml("nowhere.toml")
+    with pytest.raises(ConfigError, match="must differ.*'a'"):
+        FeatureSpec(features=(Categorical("a"), Text("a")))
+    with pytest.raises(ConfigError, match="'genre' is not a feature with a slot; did you mean"):
+        FeatureSpec(
+            features=(Categorical("a"), SparseBinary("genres")),
+            crosses=(Cross("c", of=("a", "genre")),),
+        )
+    with pytest.raises(ConfigError, match="'x' is not a feature with a slot"):
+        FeatureSpec(
+            features=(Categorical("a"), Continuous("x")), crosses=(Cross("c", of=("a", "x")),)
+        )
