@@ -1,0 +1,42 @@
+"""Data: registered data sets, history features, the online feature view, batches on disk."""
+
+from __future__ import annotations
+
+from weiml.data.batches import BatchDataset, write_batches
+from weiml.data.download import ProgressCallback, rich_progress
+from weiml.data.feature_view import FeatureView
+from weiml.data.history import HistoryConfig, HistoryState, prefix_counts, prefix_sums
+from weiml.data.movielens import MovieLensSources
+from weiml.data.profiles import Profiles, time_columns
+from weiml.data.registry import (
+    DATASETS,
+    Dataset,
+    default_cache_dir,
+    fetch,
+    list_datasets,
+    register_dataset,
+)
+from weiml.data.synthetic import SyntheticConfig, generate_feed
+
+__all__ = [
+    "DATASETS",
+    "BatchDataset",
+    "Dataset",
+    "FeatureView",
+    "HistoryConfig",
+    "HistoryState",
+    "MovieLensSources",
+    "Profiles",
+    "ProgressCallback",
+    "SyntheticConfig",
+    "default_cache_dir",
+    "fetch",
+    "generate_feed",
+    "list_datasets",
+    "prefix_counts",
+    "prefix_sums",
+    "register_dataset",
+    "rich_progress",
+    "time_columns",
+    "write_batches",
+]
