@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import weiml
-from weiml.cli import data
+from weiml.cli import data, flow, ps
 from weiml.cli.console import ErrorGroup
 
 __all__ = ["app", "main"]
@@ -20,6 +20,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(flow.app, name="flow")
+app.add_typer(ps.app, name="ps")
 
 
 def _show_version(wanted: bool) -> None:
@@ -32,7 +34,8 @@ def _show_version(wanted: bool) -> None:
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Rank feeds, ads and recommendations: data, flows, training, search, serving.
