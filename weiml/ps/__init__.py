@@ -1,0 +1,67 @@
+"""WeiPS: sparse tables and dense vectors on shards, trained by many workers.
+
+Read `base` for the contract, `shard` for what a server does, `client` for how requests travel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from weiml.ps.base import Client, GroupConfig, ParameterServer, Ticket
+from weiml.ps.dedup import sum_by_key, unique_keys
+from weiml.ps.delta import Cut, Delta
+from weiml.ps.embedded import EmbeddedParameterServer
+from weiml.ps.index import KeyIndex
+from weiml.ps.kernels import ftrl_step, ftrl_weight
+from weiml.ps.optimizers import (
+    FTRL,
+    OPTIMIZERS,
+    SGD,
+    Adagrad,
+    Optimizer,
+    OptimizerConfig,
+    optimizer_from_mapping,
+    register_optimizer,
+)
+from weiml.ps.partition import Partition
+from weiml.ps.tables import SparseTable, TableConfig
+
+if TYPE_CHECKING:
+    from weiml.ps.ray_server import RayParameterServer, list_groups
+
+__all__ = [
+    "FTRL",
+    "OPTIMIZERS",
+    "SGD",
+    "Adagrad",
+    "Client",
+    "Cut",
+    "Delta",
+    "EmbeddedParameterServer",
+    "GroupConfig",
+    "KeyIndex",
+    "Optimizer",
+    "OptimizerConfig",
+    "ParameterServer",
+    "Partition",
+    "RayParameterServer",
+    "SparseTable",
+    "TableConfig",
+    "Ticket",
+    "ftrl_step",
+    "ftrl_weight",
+    "list_groups",
+    "optimizer_from_mapping",
+    "register_optimizer",
+    "sum_by_key",
+    "unique_keys",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Ray is imported only when its transport is asked for.
+    if name in ("RayParameterServer", "list_groups"):
+        from weiml.ps import ray_server
+
+        return getattr(ray_server, name)
+    raise AttributeError(f"module 'weiml.ps' has no attribute {name!r}")

@@ -1,0 +1,254 @@
+"""The parameter server's contract: what every transport offers, whatever lies below it.
+
+The conformance suite in tests/ps/test_base.py holds both transports to it.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+
+from weiml.errors import ConfigError
+from weiml.ps.delta import Cut, Delta
+from weiml.ps.partition import NUM_BUCKETS, Partition
+from weiml.ps.tables import TableConfig, check_name
+
+__all__ = ["Client", "GroupConfig", "ParameterServer", "PullWhat", "PushWhat", "Ticket"]
+
+PullWhat: TypeAlias = Literal["weights", "state"]
+PushWhat: TypeAlias = Literal["gradients", "differences"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupConfig:
+    """A group of shards that together are one parameter server."""
+
+    name: str = "weiml-ps"
+    """Unique in a Ray cluster; `RayParameterServer.connect` finds the group by it."""
+    num_shards: int = 1
+    num_workers: int = 1
+    """Workers in the clock, numbered from 0."""
+    staleness: int | None = 0
+    """0: BSP; s: a worker may be s ticks ahead of the slowest (SSP); None: no bound (ASP)."""
+    num_buckets: int = NUM_BUCKETS
+    """Units of placement; keys are spread over them by hash."""
+    wait_timeout_s: float = 300.0
+    """How long a request waits on its shard for other workers' ticks or for earlier requests."""
+    call_timeout_s: float = 600.0
+    """How long a client waits for a shard's answer; longer than wait_timeout_s."""
+    start_timeout_s: float = 60.0
+    """How long the processes of a group may take to start."""
+    stop_timeout_s: float = 20.0
+    """How long the processes of a group may take to be gone."""
+
+    def __post_init__(self) -> None:
+        check_name("group", self.name)
+        Partition(self.num_shards, self.num_buckets)  # its errors name the knobs
+        if self.num_workers < 1:
+            raise ConfigError(f"num_workers must be 1 or more, got {self.num_workers}")
+        if self.staleness is not None and self.staleness < 0:
+            raise ConfigError(
+                f"staleness must be 0 (BSP), a positive number (SSP) or None (ASP), "
+                f"got {self.staleness}"
+            )
+        for knob in ("wait_timeout_s", "call_timeout_s", "start_timeout_s", "stop_timeout_s"):
+            if not getattr(self, knob) > 0:
+                raise ConfigError(f"{knob} must be above 0, got {getattr(self, knob)!r}")
+        if self.call_timeout_s <= self.wait_timeout_s:
+            raise ConfigError(
+                f"call_timeout_s must be longer than wait_timeout_s = {self.wait_timeout_s:g}, "
+                f"or a client gives up before its shard does; got {self.call_timeout_s:g}"
+            )
+
+
+class Ticket:
+    """A request on its way. `Client.wait` ends it; waiting twice gives the same answer."""
+
+    def __init__(self, complete: Callable[[], np.ndarray | None]) -> None:
+        self._complete: Callable[[], np.ndarray | None] | None = complete
+        self._answer: np.ndarray | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer has been waited for."""
+        return self._complete is None
+
+    def wait(self) -> np.ndarray | None:
+        """Return the answer, or raise what the request failed with."""
+        if self._complete is not None:
+            try:
+                self._answer = self._complete()
+            except Exception as error:
+                self._error = error
+            self._complete = None
+        if self._error is not None:
+            raise self._error
+        return self._answer
+
+
+class Client(abc.ABC):
+    """One worker's (or one observer's) way to the tables. Use it from one thread, do not pickle it.
+
+    A worker's client stands in the clock: it must end each step with `tick` and the last one with
+    `finish`. An observer's client (worker None) stands outside: it reads the applied state at once
+    and its pushes are applied at once.
+
+    A client's requests act in the order in which they were made, on every shard, and each push acts
+    once, however often the transport delivers it. Under BSP a worker's pushes are held and applied,
+    in the order of the workers, when all of them have ticked: until then no pull sees them, not
+    even the worker's own.
+
+    Arrays passed to a request must not be changed before it was waited for. Arrays returned belong
+    to the caller.
+    """
+
+    worker: int | None
+
+    @abc.abstractmethod
+    def pull(self, table: str, keys: np.ndarray, what: PullWhat = "weights") -> Ticket:
+        """Ask for the rows of `keys` uint64 (n,); the answer is float32 (n, dim) or (n, width).
+
+        A missing key gives the row it would start with; nothing is inserted. A worker's pull waits
+        on the shard until the staleness bound allows it.
+        """
+
+    @abc.abstractmethod
+    def push(
+        self, table: str, keys: np.ndarray, values: np.ndarray, what: PushWhat = "gradients"
+    ) -> Ticket:
+        """Send gradients float32 (n, dim) or differences of state float32 (n, width) for `keys`.
+
+        Keys should be distinct (see `unique_keys`): those of a gradient push that repeat go through
+        the optimizer one after the other. Differences need an optimizer whose state is a sum.
+
+        Raises:
+            ParameterServerError: unknown table, wrong shape or dtype, or a value that is not
+                finite; then nothing was sent.
+        """
+
+    @abc.abstractmethod
+    def pull_vector(self, name: str) -> Ticket:
+        """Ask for a vector; the answer is float32 (length,). Waits like `pull`."""
+
+    @abc.abstractmethod
+    def push_vector(self, name: str, differences: np.ndarray) -> Ticket:
+        """Add `differences` float32 (length,) to a vector. Held and applied like `push`."""
+
+    @abc.abstractmethod
+    def tick(self) -> Ticket:
+        """End this worker's step. Also raises what earlier pushes, not waited for, failed with."""
+
+    @abc.abstractmethod
+    def wait(self, ticket: Ticket) -> np.ndarray | None:
+        """Return the answer to a request: an array for pulls, None for the others.
+
+        Raises:
+            ParameterServerError: the request was refused or timed out, or a shard is gone.
+        """
+
+    @abc.abstractmethod
+    def delta(self, since: Cut | int) -> Delta:
+        """Return what changed after `since`: ``Cut.zero()`` (or 0) for all, else an earlier cut.
+
+        Reads the applied state at once. Other integers are understood on a single shard only.
+
+        Raises:
+            ParameterServerError: `since` is of another group, or ahead of this one.
+        """
+
+    @abc.abstractmethod
+    def finish(self) -> None:
+        """Leave the clock, with all pushes arrived. Does nothing for an observer, or twice."""
+
+
+class ParameterServer(abc.ABC):
+    """A group of shards. A context manager; leaving it closes the group."""
+
+    config: GroupConfig
+
+    @abc.abstractmethod
+    def create_table(self, config: TableConfig) -> None:
+        """Create a table; nothing happens if an equal one exists.
+
+        Raises:
+            ParameterServerError: a table of that name has another configuration.
+        """
+
+    @abc.abstractmethod
+    def create_vector(self, name: str, values: np.ndarray) -> None:
+        """Create a vector with float32 `values`; one of that name and length stays as it is.
+
+        Raises:
+            ParameterServerError: a vector of that name has another length.
+        """
+
+    @abc.abstractmethod
+    def client(self, worker: int | None = None) -> Client:
+        """Return a client for worker 0 … num_workers - 1, or an observer outside the clock.
+
+        A worker that had finished comes back into the clock; once all had finished, the first to
+        come back begins a new round for all.
+        """
+
+    @abc.abstractmethod
+    def status(self) -> dict[str, Any]:
+        """Return counts since the start, fit for JSON.
+
+        Keys: name, transport, num_shards, num_workers, staleness, rows, bytes, pulls, pushes, keys,
+        duplicates, sequence, cut, clocks (worker: ticks), live (workers in the clock), tables
+        (name: rows), vectors (name: length), shards (a list of the same by shard, with pid).
+        """
+
+    @property
+    @abc.abstractmethod
+    def cut(self) -> Cut:
+        """How far the shards are."""
+
+    @property
+    def sequence(self) -> int:
+        """The number of applied pushes over all shards: a version that only grows."""
+        return self.cut.total
+
+    @abc.abstractmethod
+    def save(self, path: str) -> None:
+        """Write a checkpoint folder: the applied state, one atomic cut per shard.
+
+        It appears under `path` when it is complete, or not at all. Pushes held for the current
+        BSP tick are not in it.
+
+        Raises:
+            ParameterServerError: `path` exists, or cannot be written.
+        """
+
+    @abc.abstractmethod
+    def load(self, path: str) -> None:
+        """Replace all tables and vectors by a checkpoint's, saved on any number of shards.
+
+        Every file's checksum is verified before anything changes. Afterwards all rows count as
+        changed, so that a delta from any earlier cut brings everything.
+
+        Raises:
+            ParameterServerError: the checkpoint is incomplete or damaged (the message names the
+                file), or a BSP tick is under way.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End the group and make sure that its processes are gone; idempotent."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
