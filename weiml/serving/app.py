@@ -1,0 +1,321 @@
+"""Deploys models on Ray Serve, with the parameter hub beside them, and ends all of it again."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from weiml.config import to_mapping
+from weiml.errors import ClusterError
+from weiml.ps import Delta
+from weiml.serving.config import ServingConfig
+from weiml.serving.params import ParameterHub
+from weiml.serving.replica import NAMESPACE, Replica
+from weiml.serving.updates import Events
+
+__all__ = ["Endpoint", "check_port", "deploy"]
+
+_DEPLOYMENT = "ranker"
+_CONTROLLER = ("SERVE_CONTROLLER_ACTOR", "serve")  # Serve's name and namespace of its controller
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Owned:
+    """What `deploy` started itself and so what `Endpoint.shutdown` ends."""
+
+    ray: bool
+    serve: bool
+
+
+class Endpoint:
+    """A running endpoint. A context manager: leaving it shuts the endpoint down.
+
+    Publishing is for one training process at a time; the other methods may be called by any.
+    """
+
+    def __init__(self, config: ServingConfig, hub: Any, owned: _Owned) -> None:
+        self.config = config
+        self.url = config.url
+        self._hub = hub
+        self._owned = owned
+        self._closed = False
+
+    def publish(
+        self, deltas: Mapping[str, Delta] | None = None, events: Events | None = None
+    ) -> int:
+        """Send parameters by model, or events, to all replicas; returns the update's number.
+
+        Raises:
+            ParameterServerError: a model is not served here.
+            ClusterError: the hub is gone.
+        """
+        return int(self._ask(self._hub.publish.remote(deltas, events)))
+
+    def wait_for(self, sequence: int, *, timeout_s: float = 10.0) -> dict[str, Any]:
+        """Wait until all replicas answer at update `sequence`.
+
+        Returns:
+            The `status`, with ``seconds`` of waiting.
+
+        Raises:
+            ClusterError: they do not within `timeout_s`; the message says where each one is.
+        """
+        status = self._ask(self._hub.wait_for.remote(sequence, timeout_s=timeout_s))
+        if not status["reached"]:
+            at = {name: replica["sequence"] for name, replica in status["replicas"].items()}
+            raise ClusterError(
+                f"not all replicas answer at update {sequence} after timeout_s = {timeout_s:g}: "
+                f"{at or 'no replica is alive'}"
+            )
+        return dict(status)
+
+    def status(self) -> dict[str, Any]:
+        """Return the hub's newest update and, by replica, its update and pid."""
+        return dict(self._ask(self._hub.status.remote()))
+
+    def shutdown(self) -> None:
+        """End replicas, hub, and what `deploy` started of Serve and Ray; idempotent.
+
+        Raises:
+            ClusterError: a process is still there after ``stop_timeout_s``.
+        """
+        import ray
+        from ray import serve
+
+        if self._closed or not ray.is_initialized():
+            return
+        self._closed = True
+        pids: list[int] = []
+        with contextlib.suppress(ClusterError):
+            status = self.status()
+            pids = [status["pid"], *(replica["pid"] for replica in status["replicas"].values())]
+        if self._owned.serve:
+            serve.shutdown()
+        else:
+            serve.delete(self.config.app)
+        ray.kill(self._hub)
+        _wait_gone(pids, self.config.stop_timeout_s)
+        if self._owned.ray:
+            ray.shutdown()
+
+    def __enter__(self) -> Endpoint:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+
+    def _ask(self, reference: Any) -> Any:
+        import ray
+        from ray.exceptions import RayActorError, RayTaskError
+
+        try:
+            return ray.get(reference)
+        except RayActorError as error:
+            raise ClusterError(
+                f"the parameter hub {self.config.hub_name!r} is gone ({error}); deploy again"
+            ) from None
+        except RayTaskError as error:
+            raise error.cause from None
+
+
+def deploy(config: ServingConfig) -> Endpoint:
+    """Bring an endpoint up on the connected Ray, or on a local one; returns when it answers.
+
+    A Serve that runs already in the Ray is used if it listens on the configured port; everything
+    that this call started is ended again if it fails.
+
+    Raises:
+        ConfigError: a folder is missing.
+        ClusterError: the port is taken, or the replicas do not come up.
+    """
+    import ray
+
+    config.check_folders()
+    running = _running_serve_port() if ray.is_initialized() else None
+    if running is None:
+        check_port(config.host, config.port)
+    elif running != config.port:
+        raise ClusterError(
+            f"Serve already runs in this Ray on port {running}: set port = {running}, or shut it "
+            f"down first (got port = {config.port})"
+        )
+    owned = _Owned(ray=not ray.is_initialized(), serve=running is None)
+    endpoint: Endpoint | None = None
+    try:
+        if owned.ray:
+            _start_ray()
+        _replace_hub(config)
+        hub = ray.remote(ParameterHub).options(
+            name=config.hub_name,
+            namespace=NAMESPACE,
+            lifetime="detached",  # as long as the Serve application, which is detached too
+            num_cpus=0,
+            max_concurrency=1000,  # each replica has a question waiting most of the time
+        )
+        endpoint = Endpoint(
+            config, hub.remote(list(config.models), log_size=config.log_size), owned
+        )
+        with _quiet():
+            _run(config)
+        return endpoint
+    except BaseException:
+        if endpoint is not None:
+            endpoint.shutdown()
+        elif owned.ray:
+            ray.shutdown()
+        raise
+
+
+def check_port(host: str, port: int) -> None:
+    """Find out whether a port is free.
+
+    Raises:
+        ClusterError: it is taken, or not allowed.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            what = "in use" if error.errno == errno.EADDRINUSE else f"not usable ({error})"
+            raise ClusterError(
+                f"port {port} on {host} is {what}: choose another with port = … (--port), or stop "
+                "what listens there"
+            ) from None
+
+
+def _run(config: ServingConfig) -> None:
+    from ray import serve
+    from ray.serve.config import AutoscalingConfig
+
+    logging_config = {"log_level": "WARNING", "enable_access_log": False}
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={"host": config.host, "port": config.port},
+        logging_config=logging_config,
+    )
+    scaling = config.scaling
+    deployment = serve.deployment(
+        Replica,
+        name=_DEPLOYMENT,
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=scaling.min_replicas,
+            max_replicas=scaling.max_replicas,
+            target_ongoing_requests=scaling.target_ongoing_requests,
+            upscale_delay_s=scaling.upscale_delay_s,
+            downscale_delay_s=scaling.downscale_delay_s,
+            look_back_period_s=scaling.look_back_period_s,
+        ),
+        max_ongoing_requests=config.max_ongoing_requests,
+        max_queued_requests=config.max_queued_requests,
+        max_constructor_retry_count=1,
+        ray_actor_options={"num_cpus": config.num_cpus},
+        graceful_shutdown_wait_loop_s=0.1,
+        graceful_shutdown_timeout_s=5.0,
+        logging_config=logging_config,
+    )
+    try:
+        serve.run(
+            deployment.bind(to_mapping(config)),
+            name=config.app,
+            route_prefix="/",
+            logging_config=logging_config,
+        )
+    except RuntimeError as error:
+        reason = _reason(config.app) or str(error)
+        raise ClusterError(f"the replicas of {config.app!r} do not come up: {reason}") from None
+
+
+def _reason(app: str) -> str:
+    """Return the last line of what a replica failed with."""
+    from ray import serve
+
+    status = serve.status().applications.get(app)
+    deployments = status.deployments.values() if status else ()
+    messages = [deployment.message.strip() for deployment in deployments]
+    return " ".join(message.splitlines()[-1] for message in messages if message)
+
+
+def _start_ray() -> None:
+    import ray
+
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(f"a local Ray does not start: {error}") from error
+
+
+def _running_serve_port() -> int | None:
+    """Return the port of the Serve that runs in the connected Ray, if any."""
+    import ray
+    from ray.serve.context import _get_global_client  # no public way tells the port
+
+    try:
+        ray.get_actor(_CONTROLLER[0], namespace=_CONTROLLER[1])
+    except ValueError:
+        return None
+    client = _get_global_client(raise_if_no_controller_running=False)
+    return None if client is None else int(client.http_config.port)
+
+
+def _replace_hub(config: ServingConfig) -> None:
+    """Remove the hub of an earlier deployment of the application; its replicas are replaced too."""
+    import ray
+
+    with contextlib.suppress(ValueError):
+        ray.kill(ray.get_actor(config.hub_name, namespace=NAMESPACE))
+
+
+def _wait_gone(pids: list[int], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    left = pids
+    while left:
+        left = [pid for pid in left if _exists(pid)]
+        if left and time.monotonic() > deadline:
+            raise ClusterError(
+                f"processes {left} have not ended within stop_timeout_s = {timeout_s:g}"
+            )
+        if left:
+            time.sleep(0.05)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A process that has ended but was not waited for yet is no longer there for anybody.
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] != "Z"
+    return True
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Serve's notes on starting off the screen; errors are raised."""
+    logger = logging.getLogger("ray.serve")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
