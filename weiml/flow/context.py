@@ -8,10 +8,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from weiml.errors import FlowError
 from weiml.flow.graph import Flow, Node, Step
+
+if TYPE_CHECKING:
+    from weiml.flow.result import FlowResult
 
 __all__ = ["NodeContext", "ProgressCallback", "RunScope", "StepContext", "plain_value"]
 
@@ -95,6 +98,10 @@ class StepContext:
     """Show how far the step is: ``context.progress("epoch 2", done=2, total=5)``."""
     reports: dict[str, Any] = field(default_factory=dict)
     """What the node's steps reported so far."""
+    history: FlowResult | None = None
+    """The nodes of this run that finished before this one, with their times, for a step that draws
+    or reports the run. Not part of the cache key: use it in a node with ``cache="false"``. None on
+    engines that run steps in another process."""
 
     @property
     def output_dir(self) -> Path:
