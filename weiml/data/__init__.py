@@ -6,6 +6,7 @@ from weiml.data.batches import BatchDataset, write_batches
 from weiml.data.download import ProgressCallback, rich_progress
 from weiml.data.feature_view import FeatureView
 from weiml.data.history import HistoryConfig, HistoryState, prefix_counts, prefix_sums
+from weiml.data.history_job import cut_blocks, describe_events
 from weiml.data.movielens import MovieLensSources
 from weiml.data.profiles import Profiles, time_columns
 from weiml.data.registry import (
@@ -16,10 +17,12 @@ from weiml.data.registry import (
     list_datasets,
     register_dataset,
 )
+from weiml.data.splits import SPLITS, split_by_time
 from weiml.data.synthetic import SyntheticConfig, generate_feed
 
 __all__ = [
     "DATASETS",
+    "SPLITS",
     "BatchDataset",
     "Dataset",
     "FeatureView",
@@ -29,7 +32,9 @@ __all__ = [
     "Profiles",
     "ProgressCallback",
     "SyntheticConfig",
+    "cut_blocks",
     "default_cache_dir",
+    "describe_events",
     "fetch",
     "generate_feed",
     "list_datasets",
@@ -37,6 +42,7 @@ __all__ = [
     "prefix_sums",
     "register_dataset",
     "rich_progress",
+    "split_by_time",
     "time_columns",
     "write_batches",
 ]

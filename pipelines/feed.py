@@ -1,0 +1,282 @@
+"""Feed ranking from raw ratings to a ranked feed: the steps ``feed.*`` and the flow's launcher.
+
+Run it with ``python -m pipelines.feed``; the flow itself is configs/flows/feed.xml.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import typer
+
+from weiml.data import (
+    SPLITS,
+    FeatureView,
+    HistoryConfig,
+    HistoryState,
+    Profiles,
+    cut_blocks,
+    describe_events,
+    split_by_time,
+    write_batches,
+)
+from weiml.errors import ConfigError, DataError, WeimlError
+from weiml.features import Batch, FeatureEncoder, FeatureSpec, count_collisions
+from weiml.flow import StepContext, step
+
+ROOT = Path(__file__).resolve().parent.parent
+ZIP_DIGITS = 3  # the region; the full code is nearly a name
+COLUMNS = (
+    *("user_id", "item_id", "timestamp", "rating", "label", "split"),
+    *("age", "gender", "occupation", "zip_code", "title", "release_year", "genres"),
+    *("user_count", "user_rate", "user_mean", "item_count", "item_rate", "item_mean"),
+    *("user_genre_count", "user_genre_rate", "hour", "weekday"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """What the steps of the features node hand on: raw examples in time order, and profiles."""
+
+    table: pa.Table  # one row an event, the columns of COLUMNS
+    users: Profiles
+    items: Profiles
+    history: HistoryConfig
+
+    def split(self, name: str) -> pa.Table:
+        """Return the examples of one split, in time order."""
+        return self.table.filter(pc.equal(self.table["split"], name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedFeed:
+    """The same examples as columnar batches, with the encoder fitted on the training split."""
+
+    encoder: FeatureEncoder
+    batches: Mapping[str, list[Batch]]
+
+
+@step("feed.examples")
+def make_examples(
+    context: StepContext,
+    folder: Path,
+    *,
+    threshold: float = 4.0,
+    strength: float = 10.0,
+    prior_rate: float = 0.5,
+    prior_mean: float = 3.5,
+    validation_share: float = 0.1,
+    test_share: float = 0.1,
+) -> Feed:
+    """Join ratings with profiles, label and split them by time, and add what was known before each.
+
+    Args:
+        context: of a node on the engine ``ray_data``.
+        folder: ratings.parquet, users.parquet and items.parquet.
+        threshold: ratings from here on are positive.
+        strength: how many events the priors are worth, see HistoryConfig.
+        prior_rate: rate of positives assumed without history.
+        prior_mean: mean rating assumed without history.
+        validation_share: share of events, before the test period, for validation.
+        test_share: share of events, the last ones, for the test.
+
+    Raises:
+        DataError: a file or column is missing, there are too few events, or rows got lost.
+    """
+    history = HistoryConfig(
+        threshold=threshold, strength=strength, prior_rate=prior_rate, prior_mean=prior_mean
+    )
+    users, items = _profiles(folder)
+    ratings = _read(folder / "ratings.parquet", ("user_id", "item_id", "rating", "timestamp"))
+    ratings = ratings.sort_by([(n, "ascending") for n in ("timestamp", "user_id", "item_id")])
+    split = split_by_time(ratings["timestamp"].to_numpy(), validation_share, test_share)
+    context.progress(f"history of {ratings.num_rows:,} events")
+    num_blocks = context.session.num_blocks
+    table = describe_events(ratings, users, items, history, num_blocks=num_blocks)
+    table = table.append_column("split", pa.array(split).cast(pa.string())).select(COLUMNS)
+    context.report("rows", table.num_rows)
+    context.report("positives", int(pc.sum(table["label"]).as_py()))
+    context.report("rows_by_split", {name: int((split == name).sum()) for name in SPLITS})
+    context.report("users", len(pc.unique(table["user_id"])))
+    context.report("items", len(pc.unique(table["item_id"])))
+    return Feed(table=table, users=users, items=items, history=history)
+
+
+@step("feed.encode")
+def encode_examples(
+    context: StepContext,
+    feed: Feed,
+    *,
+    spec: Path,
+    local_rows: int = 500_000,
+) -> EncodedFeed:
+    """Fit the encoder on the training split and encode all splits to columnar batches.
+
+    Args:
+        context: of a node on the engine ``ray_data``.
+        feed: raw examples.
+        spec: the feature spec, a TOML file.
+        local_rows: splits up to this size are encoded here, at a million rows in a few seconds;
+            larger ones by Ray Data, whose start alone takes as long. The result is the same.
+
+    Raises:
+        ConfigError: the feature spec is wrong.
+        DataError: a column of the spec is missing, or rows got lost.
+    """
+    train = feed.split("train")
+    encoder = FeatureEncoder(FeatureSpec.from_toml(spec)).fit(train)
+    batches, rows = {}, 0
+    for done, name in enumerate(SPLITS):
+        context.progress(f"encoding {name}", done, len(SPLITS))
+        table = feed.split(name)
+        if table.num_rows <= local_rows:
+            batches[name] = [encoder.encode(table)]
+        else:
+            batches[name] = _encode_blocks(encoder, cut_blocks(table, context.session.num_blocks))
+        rows += sum(batch.num_examples for batch in batches[name])
+    if rows != feed.table.num_rows:
+        raise DataError(f"encoding made {rows} examples of {feed.table.num_rows} rows")
+    names = encoder.key_names(feed.table)
+    keys = [batch.keys for parts in batches.values() for batch in parts]
+    context.report("keys", int(sum(part.size for part in keys)))
+    context.report("distinct_keys", int(np.unique(np.concatenate(keys)).size))
+    context.report("collisions", count_collisions(names))
+    return EncodedFeed(encoder=encoder, batches=batches)
+
+
+@step("feed.write")
+def write_split(
+    context: StepContext, encoded: EncodedFeed, *, split: Literal["train", "validation", "test"]
+) -> None:
+    """Write one split's batches as a dataset folder."""
+    write_batches(encoded.batches[split], context.output_dir, encoder=encoded.encoder)
+
+
+@step("feed.write_encoder")
+def write_encoder(context: StepContext, encoded: EncodedFeed) -> None:
+    """Write the fitted encoder as encoder.json."""
+    encoded.encoder.save(context.output_dir / "encoder.json")
+
+
+@step("feed.write_keys")
+def write_keys(context: StepContext, feed: Feed, encoded: EncodedFeed) -> None:
+    """Write keys.parquet: which feature and value each key stands for."""
+    pq.write_table(encoded.encoder.key_names(feed.table), context.output_dir / "keys.parquet")
+
+
+@step("feed.write_examples")
+def write_examples(context: StepContext, feed: Feed) -> None:
+    """Write examples.parquet: the raw rows in time order, for replay and report."""
+    pq.write_table(feed.table, context.output_dir / "examples.parquet", compression="zstd")
+
+
+@step("feed.write_view")
+def write_view(context: StepContext, feed: Feed) -> None:
+    """Write the feature view that serving starts with: all that was before the test period."""
+    view = FeatureView(feed.users, feed.items, HistoryState(feed.history))
+    view.observe(feed.table.filter(pc.not_equal(feed.table["split"], "test")))
+    view.save(context.output_dir)
+
+
+def _profiles(folder: Path) -> tuple[Profiles, Profiles]:
+    names = ("user_id", "age", "gender", "occupation", "zip_code")
+    users = _read(folder / "users.parquet", names)
+    region = pc.utf8_slice_codeunits(users["zip_code"], 0, ZIP_DIGITS)
+    users = users.set_column(users.column_names.index("zip_code"), "zip_code", region)
+    items = _read(folder / "items.parquet", ("item_id", "title", "release_year", "genres"))
+    return Profiles(users, "user_id"), Profiles(items, "item_id")
+
+
+def _read(path: Path, names: Sequence[str]) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from None
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise DataError(f"{path} has no column {missing[0]!r}; got {table.column_names}")
+    if table.num_rows == 0:
+        raise DataError(f"{path} has no rows")
+    return table.select(list(names))
+
+
+def _encode_blocks(encoder: FeatureEncoder, blocks: list[pa.Table]) -> list[Batch]:
+    import ray.data
+
+    data = ray.data.from_arrow(blocks)
+    data = data.map_batches(partial(_encode, encoder), batch_format="pyarrow", batch_size=None)
+    return [Batch.from_arrow(table) for table in ray.get(data.to_arrow_refs())]
+
+
+def _encode(encoder: FeatureEncoder, rows: pa.Table) -> pa.Table:
+    return encoder.encode(rows).to_arrow()
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run(
+    runs: Annotated[Path, typer.Option(help="Folder of runs and of the cache.")] = Path("runs"),
+    dataset: Annotated[str, typer.Option(help="A name of `weiml data ls`.")] = "movielens-100k",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of the flow."),
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="Fewer epochs and trials.")] = False,
+    keep: Annotated[bool, typer.Option(help="Leave the endpoint up until Ctrl-C.")] = False,
+    flow: Annotated[Path, typer.Option(help="The flow.")] = ROOT / "configs/flows/feed.xml",
+) -> None:
+    """Run the feed flow: from raw ratings to served, ranked feeds and a report."""
+    from weiml.flow import load_flow, run_flow
+
+    graph = load_flow(flow)
+    known = {param.name for param in graph.params}
+    chosen: dict[str, object] = {"dataset": dataset}
+    chosen |= {name: value for name, value in QUICK.items() if quick and name in known}
+    if keep:
+        chosen["keep"] = "true"
+    chosen |= _overrides(set_ or [])
+    result = run_flow(graph, runs, params=chosen)
+    for name in ("report.report", "report.numbers"):
+        typer.echo(result.artifact(name))
+
+
+QUICK = {"epochs": "1", "trials": "2"}
+
+
+def _overrides(texts: Sequence[str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set takes NAME=VALUE, got {text!r}")
+        values[name.strip()] = value
+    return values
+
+
+def main() -> None:
+    """Run from the command line; errors in one line and exit code 2, Ctrl-C 130."""
+    try:
+        app(standalone_mode=False)
+    except WeimlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+
+
+if __name__ == "__main__":
+    main()
