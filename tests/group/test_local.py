@@ -22,6 +22,16 @@ def running_mean(context: WorkerContext, rounds: int) -> Collective:
     return float(value[0])
 
 
+def take_turns(context: WorkerContext, log: list[str]) -> Collective:
+    for letter in "ab":
+        log.append(f"{letter}{context.rank}")
+        assert (yield None) is None
+
+
+def mixed(context: WorkerContext) -> Collective:
+    yield None if context.rank else np.zeros(1, np.float32)
+
+
 def uneven(context: WorkerContext) -> Collective:
     for _ in range(context.rank):
         yield np.zeros(1, np.float32)
@@ -42,6 +52,17 @@ def test_collectives_run_in_lock_step() -> None:
 def test_uneven_workers_are_an_error() -> None:
     with pytest.raises(ClusterError, match="1 of 2 workers finished"):
         LocalGroup(2).run(uneven)
+
+
+def test_workers_take_turns() -> None:
+    log: list[str] = []
+    LocalGroup(3).run(take_turns, log)
+    assert log == ["a0", "a1", "a2", "b0", "b1", "b2"]
+
+
+def test_a_mean_of_some_workers_is_an_error() -> None:
+    with pytest.raises(ClusterError, match="1 of 2 workers ask for a mean"):
+        LocalGroup(2).run(mixed)
 
 
 def test_a_closed_group_refuses_work() -> None:

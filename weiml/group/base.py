@@ -1,9 +1,9 @@
 """What a group of workers is: functions run on every worker, and collectives as `yield`.
 
 A collective function is a generator: ``mean = yield array`` hands in this worker's array and gets
-the mean over all workers. So one function runs unchanged on many processes (each worker drives its
-own generator and averages over the network) and on many logical workers of one process (one loop
-drives all generators in turn).
+the mean over all workers; ``yield None`` lets the others come as far. So one function runs
+unchanged on many processes (each worker drives its own generator and averages over the network) and
+on many logical workers of one process (one loop drives all generators in turn).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from weiml.errors import ConfigError
 
 __all__ = ["Collective", "Group", "WorkerContext", "mean_once", "rank_ordered_mean"]
 
-Collective = Generator[np.ndarray, np.ndarray, Any]
-"""Yields this worker's array, receives the mean over the workers; returns its result."""
+Collective = Generator[np.ndarray | None, Any, Any]
+"""Yields this worker's array and receives the mean over the workers, or yields None to take turns
+(processes of their own need no turns: nothing is sent); returns its result."""
 
 
 @dataclasses.dataclass
@@ -50,7 +51,8 @@ class Group(ABC):
     def run(self, function: Callable[..., Collective], *arguments: Any) -> list[Any]:
         """Drive the generators ``function(context, *arguments)`` of all workers to their ends.
 
-        Every worker must yield equally often, arrays of equal shape and dtype.
+        Every worker must yield equally often: at the same time None, or arrays of equal shape and
+        dtype.
         Returns the generators' return values, in rank order.
         """
 

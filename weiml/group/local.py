@@ -36,10 +36,11 @@ class LocalGroup(Group):
         generators = [function(context, *arguments) for context in self._open()]
         message: np.ndarray | None = None
         while True:
-            arrays, results = [], []
+            arrays: list[np.ndarray | None] = []
+            results: list[Any] = []
             for generator in generators:
                 try:
-                    arrays.append(generator.send(message))  # type: ignore[arg-type]
+                    arrays.append(generator.send(message))
                 except StopIteration as stop:
                     results.append(stop.value)
             if not arrays:
@@ -49,7 +50,7 @@ class LocalGroup(Group):
                     f"{len(results)} of {self.num_workers} workers finished while the others wait "
                     "for a mean; every worker must take the same number of steps"
                 )
-            message = rank_ordered_mean(arrays)
+            message = _mean(arrays)
 
     def shutdown(self) -> None:
         """Forget what the workers kept."""
@@ -59,3 +60,15 @@ class LocalGroup(Group):
         if not self._contexts:
             raise ClusterError("the worker group is shut down; create a new one")
         return self._contexts
+
+
+def _mean(arrays: list[np.ndarray | None]) -> np.ndarray | None:
+    given = [array for array in arrays if array is not None]
+    if not given:
+        return None
+    if len(given) < len(arrays):
+        raise ClusterError(
+            f"{len(given)} of {len(arrays)} workers ask for a mean while the others take turns; "
+            "every worker must take the same steps"
+        )
+    return rank_ordered_mean(given)

@@ -97,8 +97,8 @@ class GroupWorker:
         except StopIteration as stop:
             return stop.value
 
-    def _mean(self, array: np.ndarray) -> np.ndarray:
-        if self._context.num_workers == 1:
+    def _mean(self, array: np.ndarray | None) -> np.ndarray | None:
+        if array is None or self._context.num_workers == 1:
             return array
         if self._process_group is None:
             raise ClusterError("the worker group has backend 'none' and cannot average arrays")
@@ -109,7 +109,7 @@ class GroupWorker:
         if self._reduction == "ring":
             total = mine.clone()
             dist.all_reduce(total)
-            return (total / self._context.num_workers).numpy()
+            return np.asarray((total / self._context.num_workers).numpy())
         parts = [torch.empty_like(mine) for _ in range(self._context.num_workers)]
         dist.all_gather(parts, mine)
         return rank_ordered_mean([part.numpy() for part in parts])

@@ -1,0 +1,184 @@
+"""What a model is: its tables on the parameter server, its dense part, one training step, scoring.
+
+A model owns no sparse rows. It is told them by position, both in training (rows pulled for a batch)
+and in serving (rows held by a `Predictor`), so that there is one forward pass.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from weiml.config import from_mapping, nearest, to_mapping
+from weiml.errors import ConfigError, DataError
+from weiml.features import Batch
+from weiml.ps import Client, TableConfig, Ticket
+
+__all__ = [
+    "MODELS",
+    "Columns",
+    "Model",
+    "Rows",
+    "StepResult",
+    "build_model",
+    "pulled",
+    "register_model",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns of the batches that a model reads."""
+
+    slots: tuple[str, ...]
+    dense_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, batch: Batch) -> Columns:
+        """Return the columns of a batch."""
+        return cls(slots=batch.slots, dense_names=batch.dense_names)
+
+
+class Rows(NamedTuple):
+    """Rows of one table as a model reads them."""
+
+    weights: np.ndarray
+    """float32 (n, dim)."""
+    positions: np.ndarray
+    """The row of each of `Model.keys`, below 0 for a key without a row (it counts as zeros)."""
+
+
+class StepResult(NamedTuple):
+    """What one step saw."""
+
+    examples: int
+    weight: float
+    """Sum of example weights."""
+    loss: float
+    """Sum of weighted log-losses, before the step's update."""
+
+
+TrainingStep = Generator[np.ndarray, np.ndarray, StepResult]
+"""A step of a worker: yields dense gradients, is sent their mean over the workers, returns what it
+saw. A model without a dense part yields nothing."""
+
+
+class Model(ABC):
+    """One model. Not thread-safe; its dense parameters live in the object.
+
+    Args:
+        config: the model's configuration dataclass.
+        columns: slots and dense columns, the same in all batches that it will see.
+        seed: of all that is drawn.
+        rank: of the worker that trains this copy; the draws of a worker's steps depend on it, the
+            initial parameters don't.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[Any]]
+
+    def __init__(self, config: Any, columns: Columns, *, seed: int = 0, rank: int = 0) -> None:
+        self.config = config
+        self.columns = columns
+        self.seed = seed
+        self.rank = rank
+
+    @abstractmethod
+    def tables(self) -> tuple[TableConfig, ...]:
+        """Return the tables that the model's sparse rows live in."""
+
+    @abstractmethod
+    def keys(self, batch: Batch) -> np.ndarray:
+        """Return the keys uint64 (K,) that the model looks up for a batch, repeated ones too."""
+
+    @abstractmethod
+    def logits(self, batch: Batch, rows: Mapping[str, Rows]) -> np.ndarray:
+        """Return float32 (B,) log-odds, given for each table the rows of ``keys(batch)``.
+
+        An example's logit does not depend on the others in the batch, but for rounding.
+        """
+
+    @abstractmethod
+    def step(self, client: Client, batch: Batch) -> TrainingStep:
+        """Train one step: pull, compute, push. It does not tick; that is the loop's."""
+
+    def dense_tensors(self) -> dict[str, np.ndarray]:
+        """Return copies of the dense parameters by name; empty without a dense part."""
+        return {}
+
+    def dense_vector(self) -> np.ndarray:
+        """Return a float32 (P,) copy of all dense parameters, in the order of their names' dict."""
+        parts = [tensor.reshape(-1) for tensor in self.dense_tensors().values()]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def set_dense_vector(self, vector: np.ndarray) -> None:
+        """Set the dense parameters from what `dense_vector` gives."""
+        if vector.size:
+            raise DataError(f"model {self.name!r} has no dense part, got {vector.size} numbers")
+
+    def dense_state(self) -> dict[str, np.ndarray]:
+        """Return what the dense optimizer remembers, by name, to go on training later."""
+        return {}
+
+    def set_dense_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Set what `dense_state` gave."""
+        if state:
+            raise DataError(f"model {self.name!r} has no dense part, got state {sorted(state)}")
+
+    def check(self, batch: Batch) -> None:
+        """Raise DataError unless the batch has the columns that the model was made for."""
+        if (batch.slots, batch.dense_names) != (self.columns.slots, self.columns.dense_names):
+            raise DataError(
+                f"model {self.name!r} was made for slots {self.columns.slots} and dense columns "
+                f"{self.columns.dense_names}, the batch has {batch.slots} and {batch.dense_names}; "
+                "encode it with the model's own encoder"
+            )
+
+    def config_mapping(self) -> dict[str, Any]:
+        """Return the configuration as plain data for JSON; `build_model` reads it back."""
+        return to_mapping(self.config)
+
+
+MODELS: dict[str, type[Model]] = {}
+"""Models by name; importing `weiml.models` fills it."""
+
+
+def register_model(cls: type[Model]) -> type[Model]:
+    """Class decorator: make a model known under its ``name``."""
+    if MODELS.setdefault(cls.name, cls) is not cls:
+        raise ConfigError(f"model {cls.name!r} is registered already, as {MODELS[cls.name]!r}")
+    return cls
+
+
+def build_model(
+    name: str,
+    config: Any,
+    columns: Columns,
+    *,
+    seed: int = 0,
+    rank: int = 0,
+) -> Model:
+    """Make the model `name` from its configuration, a dataclass or plain data.
+
+    Raises:
+        ConfigError: there is no such model, or the configuration does not fit it.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"unknown model {name!r}{nearest(name, MODELS)}")
+    cls = MODELS[name]
+    if isinstance(config, Mapping):
+        config = from_mapping(cls.config_class, config, where=f"model {name}")
+    if not isinstance(config, cls.config_class):
+        raise ConfigError(f"model {name!r} takes {cls.config_class.__name__}, got {config!r}")
+    return cls(config, columns, seed=seed, rank=rank)
+
+
+def pulled(client: Client, ticket: Ticket) -> np.ndarray:
+    """Wait for a pull and return its rows."""
+    answer = client.wait(ticket)
+    assert answer is not None, "only pulls have an answer"
+    return answer

@@ -1,0 +1,142 @@
+"""Scoring with a saved model: the same code in evaluation and in serving.
+
+Rows sit in plain arrays behind one read-only index; deltas from a parameter server update them in
+place. It knows no transport and no requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from weiml.errors import DataError
+from weiml.features import Batch, FeatureEncoder
+from weiml.models.base import Model, Rows
+from weiml.models.folder import ModelFolder
+from weiml.models.kernels import sigmoid
+from weiml.ps import Delta, KeyIndex
+
+__all__ = ["DENSE_VECTOR", "Predictor"]
+
+DENSE_VECTOR = "dense"
+"""Name of the parameter server's vector that carries a model's dense part in deltas."""
+
+
+class Predictor:
+    """A model with its rows, in process. Not thread-safe: one caller at a time.
+
+    A key that no table holds counts as zeros, so an id never seen in training changes nothing.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tables: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        *,
+        encoder: FeatureEncoder | None = None,
+        snapshot: str = "unsaved",
+        sequence: int = 0,
+    ) -> None:
+        self.model = model
+        self._encoder = encoder
+        self._snapshot = snapshot
+        self._sequence = sequence
+        # All tables are read by the same keys, so they share one index.
+        self._index = KeyIndex()
+        self._weights = {
+            config.name: np.zeros((0, config.dim), np.float32) for config in model.tables()
+        }
+        self._set_rows(tables)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Predictor:
+        """Load what `save_model` wrote.
+
+        Raises:
+            DataError: the folder is missing, damaged or of another format; names the file.
+        """
+        saved = ModelFolder.open(folder)
+        return cls(
+            saved.model(),
+            saved.tables(),
+            encoder=saved.encoder(),
+            snapshot=saved.snapshot,
+            sequence=saved.sequence,
+        )
+
+    @property
+    def encoder(self) -> FeatureEncoder:
+        """The encoder that the model's batches were made by.
+
+        Raises:
+            DataError: the model was saved without one.
+        """
+        if self._encoder is None:
+            raise DataError("this model was saved without an encoder; pass one to save_model")
+        return self._encoder
+
+    @property
+    def snapshot(self) -> str:
+        """Id of the saved model's content, 12 hexadecimal digits."""
+        return self._snapshot
+
+    @property
+    def sequence(self) -> int:
+        """The parameter server's sequence number that the rows are as of."""
+        return self._sequence
+
+    @property
+    def version(self) -> str:
+        """``snapshot.sequence``: what the scores were made by."""
+        return f"{self._snapshot}.{self._sequence}"
+
+    @property
+    def num_rows(self) -> int:
+        """Distinct keys over all tables."""
+        return len(self._index)
+
+    def score(self, batch: Batch) -> np.ndarray:
+        """Return float32 (B,) probabilities; the batch's labels are not looked at.
+
+        An example's score does not depend on the others in the batch, but for float32 rounding.
+
+        Raises:
+            DataError: the batch has other slots or dense columns than the model.
+        """
+        positions = self._index.find(self.model.keys(batch))
+        rows = {name: Rows(weights, positions) for name, weights in self._weights.items()}
+        return np.asarray(sigmoid(self.model.logits(batch, rows)))
+
+    def apply_delta(self, delta: Delta) -> None:
+        """Set the rows and the dense part that a delta brings; nothing changes if it does not fit.
+
+        Whether a delta was missed in between is the caller's to know (`Delta.since`).
+
+        Raises:
+            DataError: a row or the vector has another length than the model's.
+        """
+        for name, (keys, weights) in delta.tables.items():
+            own = self._weights.get(name)
+            if own is not None and weights.shape != (len(keys), own.shape[1]):
+                raise DataError(
+                    f"table {name!r} has rows of {own.shape[1]}, the delta brings an array "
+                    f"{weights.shape} for {len(keys)} keys; it is of another model"
+                )
+        dense = delta.vectors.get(DENSE_VECTOR)
+        if dense is not None:
+            self.model.set_dense_vector(dense)
+        self._set_rows(delta.tables)
+        self._sequence = delta.sequence
+
+    def _set_rows(self, tables: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        known = [(n, rows) for n, rows in tables.items() if n in self._weights]
+        positions = {name: self._index.find_or_insert(keys) for name, (keys, _) in known}
+        for name, own in self._weights.items():
+            if len(own) < len(self._index):
+                grown = np.zeros((self._index.row_capacity, own.shape[1]), np.float32)
+                grown[: len(own)] = own
+                self._weights[name] = grown
+        for name, (_, weights) in known:
+            self._weights[name][positions[name]] = weights

@@ -1,0 +1,18 @@
+"""Training: the loop over workers and servers, evaluation, learning online."""
+
+from __future__ import annotations
+
+from weiml.train.config import TrainConfig
+from weiml.train.evaluate import evaluate_model, score_dataset
+from weiml.train.trainer import Progress, ProgressCallback, Trainer, TrainResult, make_server
+
+__all__ = [
+    "Progress",
+    "ProgressCallback",
+    "TrainConfig",
+    "TrainResult",
+    "Trainer",
+    "evaluate_model",
+    "make_server",
+    "score_dataset",
+]

@@ -1,0 +1,72 @@
+"""How a model is trained: which one, on what transport, for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from weiml.errors import ConfigError
+from weiml.models import LogisticRegressionConfig, WideDeepConfig
+
+__all__ = ["TrainConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run. `weiml.config.load_config` reads it from configs/models/*.toml."""
+
+    model: Literal["lr", "wide_deep"] = "lr"
+    lr: LogisticRegressionConfig = field(default_factory=LogisticRegressionConfig)
+    """Used when `model` is "lr"."""
+    wide_deep: WideDeepConfig = field(default_factory=WideDeepConfig)
+    """Used when `model` is "wide_deep"."""
+
+    epochs: int = 5
+    batch_size: int = 512
+    """Examples of one step of one worker."""
+    seed: int = 0
+    """Of initial values, shuffling and dropout."""
+
+    transport: Literal["embedded", "ray"] = "embedded"
+    """Everything in this process, or servers and workers as Ray actors."""
+    num_shards: int = 1
+    """Shards of the parameter server."""
+    num_workers: int = 1
+    """Workers that train side by side; embedded ones take turns."""
+    staleness: int | Literal["asp"] | None = 0
+    """Steps that a worker may be ahead of the slowest: 0 BSP, s SSP, "asp" or None no bound."""
+
+    early_stopping_patience: int = 1
+    """Epochs without a better validation metric after which training stops; 0 never stops. The
+    best epoch is kept either way."""
+    early_stopping_metric: Literal["log_loss", "auc"] = "log_loss"
+    progress_steps: int = 50
+    """Steps between two progress reports and two points of the loss curve."""
+    cpus_per_worker: float = 1
+    """Ray's logical CPUs that a worker takes."""
+    timeout_s: float = 120.0
+    """For the start of workers and for each of their collectives."""
+
+    def __post_init__(self) -> None:
+        for knob in ("epochs", "batch_size", "num_shards", "num_workers", "progress_steps"):
+            if getattr(self, knob) < 1:
+                raise ConfigError(f"{knob} must be at least 1, got {getattr(self, knob)}")
+        for knob in ("seed", "early_stopping_patience", "cpus_per_worker"):
+            if getattr(self, knob) < 0:
+                raise ConfigError(f"{knob} must not be negative, got {getattr(self, knob)}")
+        if isinstance(self.staleness, int) and self.staleness < 0:
+            raise ConfigError(
+                f"staleness must be 0 (BSP), a positive number (SSP) or 'asp', got {self.staleness}"
+            )
+        if not self.timeout_s > 0:
+            raise ConfigError(f"timeout_s must be above 0, got {self.timeout_s}")
+
+    @property
+    def model_config(self) -> Any:
+        """The configuration of the chosen model."""
+        return getattr(self, self.model)
+
+    @property
+    def staleness_bound(self) -> int | None:
+        """`staleness` as the parameter server takes it."""
+        return self.staleness if isinstance(self.staleness, int) else None
