@@ -126,7 +126,7 @@ class FTRL(Optimizer):
 
 @dataclass(frozen=True, kw_only=True)
 class Adagrad(Optimizer):
-    """Adagrad; state (w, s): ``s += g²``, ``w -= lr g / sqrt(s)``, where s starts at `initial`.
+    """Adagrad; state (w, s): ``s += g²``, ``w -= lr g / sqrt(s)``, where s starts at `initial_sum`.
 
     Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic
     optimization", JMLR 12, 2011. The state is a sum, so differences of it may be pushed too.
@@ -134,17 +134,17 @@ class Adagrad(Optimizer):
 
     name: Literal["adagrad"] = "adagrad"
     lr: float = 0.05
-    initial: float = 0.1
+    initial_sum: float = 0.1
 
     sums: ClassVar[bool] = True
     columns: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        _positive("adagrad", lr=self.lr, initial=self.initial)
+        _positive("adagrad", lr=self.lr, initial_sum=self.initial_sum)
 
     def initial_state(self, weights: np.ndarray) -> np.ndarray:
-        """Return (w, initial)."""
-        sums = np.full_like(weights, self.initial)
+        """Return (w, initial_sum)."""
+        sums = np.full_like(weights, self.initial_sum)
         return np.concatenate([weights, sums], axis=1, dtype=np.float32)
 
     def apply(self, state: np.ndarray, positions: np.ndarray, grads: np.ndarray) -> None:
