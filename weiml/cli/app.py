@@ -9,6 +9,8 @@ import typer
 import weiml
 from weiml.cli import data, flow, ps
 from weiml.cli.console import ErrorGroup
+from weiml.cli.predict import predict
+from weiml.cli.train import evaluate, train
 
 __all__ = ["app", "main"]
 
@@ -22,6 +24,9 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(flow.app, name="flow")
 app.add_typer(ps.app, name="ps")
+app.command()(train)
+app.command()(evaluate)
+app.command()(predict)
 
 
 def _show_version(wanted: bool) -> None:

@@ -20,6 +20,37 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A flow: .xml
 
 
 @app.command()
+def run(
+    file: FileArgument,
+    set_: SetOption = [],  # noqa: B006 - typer reads it, and copies
+    runs_dir: Annotated[
+        Path, typer.Option(help="Where outputs, the cache and the ledger lie.")
+    ] = Path("runs"),
+    force: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NODE", help="Run this node although it is cached; all: every node."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a flow; nodes that nothing has changed for come from the cache.
+
+    Example: weiml flow run configs/flows/feed.xml --set trials=4
+    """
+    from weiml.flow import run_flow
+
+    with speaking(json) as console:
+        _see_working_folder()
+        forced = True if force == ["all"] else force or False
+        result = run_flow(file, runs_dir, params=_params(set_), force=forced)
+        rows = [
+            (node.id, node.engine, node.state.value, round(node.seconds, 1), node.reason)
+            for node in result.nodes.values()
+        ]
+        text = table(["NODE", "ENGINE", "STATE", "SECONDS", "WHY"], rows)
+        console.result(result.to_mapping(), f"run {result.run}\n{text}")
+
+
+@app.command()
 def show(
     file: FileArgument,
     set_: SetOption = [],  # noqa: B006 - typer reads it, and copies
@@ -36,7 +67,7 @@ def show(
         _see_working_folder()
         bound = bind_flow(load_flow(file), _params(set_))
         if svg is not None:
-            from weiml.flow.draw import to_svg
+            from weiml.flow import to_svg
 
             svg.write_text(to_svg(bound.flow), encoding="utf-8")
             console.note(f"wrote {svg}")

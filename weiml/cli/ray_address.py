@@ -1,8 +1,9 @@
-"""Connecting a command to a Ray that runs already; commands never stop it."""
+"""Connecting a command to Ray; a cluster that ran before is never stopped."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 
 from weiml.errors import ClusterError
 
-__all__ = ["AddressOption", "connected"]
+__all__ = ["AddressOption", "connected", "ray_for"]
 
 _REACH_S = 5.0  # a head that is up answers a TCP connection at once; Ray itself tries for long
 
@@ -44,6 +45,38 @@ def connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def ray_for(transport: str) -> Iterator[None]:
+    """Give ``"ray"`` a cluster: the one at ``RAY_ADDRESS``, or a local one for as long as needed.
+
+    Raises:
+        ClusterError: the one at ``RAY_ADDRESS`` cannot be reached.
+    """
+    if transport != "ray":
+        yield
+        return
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS", "")
+    if ray.is_initialized():
+        yield
+    elif address and address != "local":
+        with connected(address):
+            yield
+    else:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _node_ip_address="127.0.0.1",
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
