@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from weiml.train.config import TrainConfig
 from weiml.train.evaluate import evaluate_model, score_dataset
+from weiml.train.online import OnlineTrainer, ProgressiveMetrics
 from weiml.train.trainer import Progress, ProgressCallback, Trainer, TrainResult, make_server
 
 __all__ = [
+    "OnlineTrainer",
     "Progress",
     "ProgressCallback",
+    "ProgressiveMetrics",
     "TrainConfig",
     "TrainResult",
     "Trainer",
