@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
+import signal
 import socket
-import time
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +18,7 @@ from weiml.errors import ClusterError
 from weiml.ps import Delta
 from weiml.serving.config import ServingConfig
 from weiml.serving.params import ParameterHub
+from weiml.serving.processes import wait_gone
 from weiml.serving.replica import NAMESPACE, Replica
 from weiml.serving.updates import Events
 
@@ -102,9 +103,14 @@ class Endpoint:
         else:
             serve.delete(self.config.app)
         ray.kill(self._hub)
-        _wait_gone(pids, self.config.stop_timeout_s)
+        left = wait_gone(pids, self.config.stop_timeout_s)
         if self._owned.ray:
             ray.shutdown()
+        if left:
+            raise ClusterError(
+                f"processes {left} have not ended within stop_timeout_s = "
+                f"{self.config.stop_timeout_s:g}"
+            )
 
     def __enter__(self) -> Endpoint:
         return self
@@ -253,6 +259,9 @@ def _reason(app: str) -> str:
 def _start_ray() -> None:
     import ray
 
+    # Ray puts a SIGTERM handler of its own that exits at once; ours cleans up.
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address="local",
@@ -260,6 +269,8 @@ def _start_ray() -> None:
             log_to_driver=False,
             _node_ip_address="127.0.0.1",
         )
+        if main:
+            signal.signal(signal.SIGTERM, handler)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(f"a local Ray does not start: {error}") from error
 
@@ -283,30 +294,6 @@ def _replace_hub(config: ServingConfig) -> None:
 
     with contextlib.suppress(ValueError):
         ray.kill(ray.get_actor(config.hub_name, namespace=NAMESPACE))
-
-
-def _wait_gone(pids: list[int], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    left = pids
-    while left:
-        left = [pid for pid in left if _exists(pid)]
-        if left and time.monotonic() > deadline:
-            raise ClusterError(
-                f"processes {left} have not ended within stop_timeout_s = {timeout_s:g}"
-            )
-        if left:
-            time.sleep(0.05)
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # A process that has ended but was not waited for yet is no longer there for anybody.
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] != "Z"
-    return True
 
 
 @contextlib.contextmanager

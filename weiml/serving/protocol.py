@@ -43,6 +43,8 @@ DATATYPES: Mapping[str, np.dtype[Any]] = {
     "FP64": np.dtype(np.float64),
     "BYTES": np.dtype(object),
 }
+_PYTHON_TYPES: Mapping[str, set[type]] = {"b": {bool}, "O": {str}, "f": {int, float}}
+"""What JSON may hold for each kind of datatype; integers for all others."""
 _REQUEST_KEYS = ("id", "inputs", "outputs", "parameters")
 _TENSOR_KEYS = ("data", "datatype", "name", "parameters", "shape")
 
@@ -254,7 +256,7 @@ def _convert(
     flat: list[Any], shape: tuple[int, ...], datatype: str, where: str
 ) -> np.ndarray[Any, Any]:
     dtype = DATATYPES[datatype]
-    allowed: set[type] = {"b": {bool}, "O": {str}, "f": {int, float}}.get(dtype.kind, {int})
+    allowed = _PYTHON_TYPES.get(dtype.kind, {int})
     if not set(map(type, flat)) <= allowed:
         wrong = next(value for value in flat if type(value) not in allowed)
         raise RequestError(f"{where}: data must be {datatype}, got {_show(wrong)}")

@@ -244,7 +244,7 @@ class Servable:
 
     def _look_up(self, user: Any, items: Tensor, timestamp: Any) -> pa.Table:
         assert self._view is not None
-        if not isinstance(timestamp, int):
+        if not isinstance(timestamp, int) or timestamp >= 2**63:
             raise RequestError(f"tensor 'timestamp' must hold whole seconds, got {timestamp!r}")
         try:
             return self._view.rows(user, items.data.tolist(), timestamp)

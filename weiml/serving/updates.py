@@ -78,7 +78,11 @@ class Follower:
     """
 
     def __init__(self, target: Applies) -> None:
-        self.reset(target)
+        self._target = target
+        self.epoch: str | None = None
+        self.sequence = 0
+        self.published_at = 0.0
+        self.applied_at = 0.0
 
     def offer(self, update: Update) -> Offer:
         """Apply `update` if it continues what was applied so far; see `Offer`."""
@@ -103,10 +107,8 @@ class Follower:
     def reset(self, target: Applies) -> None:
         """Start over with a target that is at its snapshot."""
         self._target = target
-        self.epoch: str | None = None
-        self.sequence = 0
-        self.published_at = 0.0
-        self.applied_at = 0.0
+        self.epoch, self.sequence = None, 0
+        self.published_at = self.applied_at = 0.0
 
 
 def merge_updates(updates: Iterable[Update]) -> Update:
