@@ -125,7 +125,7 @@ def test_rows_do_not_depend_on_the_number_of_shards(
         client = ps.client()
         client.wait(client.push(table, keys, grads))
         rows.append(answer(client.pull(table, keys, "state")))
-    assert np.array_equal(*rows)
+    assert np.array_equal(rows[0], rows[1])
 
 
 # Tables and vectors

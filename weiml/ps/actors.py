@@ -234,12 +234,15 @@ def _is_running(pid: int) -> bool:
     """Whether a process of this machine runs; one that ended but was not reaped does not."""
     try:
         os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):  # gone, or its number is somebody else's now
+        return False
+    if not os.path.exists("/proc/self/stat"):
+        return True
+    try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except ProcessLookupError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    except (PermissionError, FileNotFoundError):
-        return os.path.exists("/proc/self") is False  # no procfs: the signal was delivered
 
 
 def _first_line(error: BaseException) -> str:

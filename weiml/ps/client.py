@@ -95,7 +95,7 @@ class ShardedClient(Client):
     def pull_vector(self, name: str) -> Ticket:
         """Ask for a vector; see `Client.pull_vector`."""
         length = self._vector(name)
-        sent = [self._send("pull_vector", shard, name) for shard in self._shards]
+        sent = [(shard, self._send("pull_vector", shard, name)) for shard in self._shards]
         return Ticket(lambda: self._gather_vector(sent, length))
 
     def push_vector(self, name: str, differences: np.ndarray) -> Ticket:
@@ -128,8 +128,8 @@ class ShardedClient(Client):
     def delta(self, since: Cut | int) -> Delta:
         """Return what changed; see `Client.delta`."""
         cut = self._cut(since)
-        sent = [self._send("delta", s, n) for s, n in zip(self._shards, cut.shards, strict=True)]
-        parts = [self._transport.result(shard, handle) for shard, handle in enumerate(sent)]
+        sent = [(shard, self._send("delta", shard, n)) for shard, n in enumerate(cut.shards)]
+        parts = self._transport.results(sent)
         return Delta(
             since=cut,
             cut=Cut(tuple(sequence for sequence, _, _ in parts)),
@@ -142,10 +142,9 @@ class ShardedClient(Client):
         self._settle(before=self._num_ticks + 1)
         if self.worker is None or self._finished:
             return
-        sent = [self._send("finish", shard) for shard in self._shards]
+        sent = [(shard, self._send("finish", shard)) for shard in self._shards]
         self._finished = True
-        for shard, handle in enumerate(sent):
-            self._transport.result(shard, handle)
+        self._transport.results(sent)
 
     # Inside
 
@@ -173,8 +172,7 @@ class ShardedClient(Client):
 
     def _written(self, sent: list[tuple[int, Any]]) -> Ticket:
         def complete() -> None:
-            for shard, handle in sent:
-                self._transport.result(shard, handle)
+            self._transport.results(sent)
 
         ticket = Ticket(complete)
         self._writes.append((self._num_ticks, ticket))
@@ -193,18 +191,17 @@ class ShardedClient(Client):
             ticket.wait()
 
     def _gather_rows(self, sent: list[tuple[_Part, Any]], size: int, width: int) -> np.ndarray:
+        answers = self._transport.results([(part.shard, handle) for part, handle in sent])
         out = np.empty((size, width), np.float32)
-        for part, handle in sent:
-            rows = self._transport.result(part.shard, handle)
+        for (part, _), rows in zip(sent, answers, strict=True):
             if part.order is None:
                 return np.require(rows, np.float32, ["C", "W"])
             out[part.order] = rows
         return out
 
-    def _gather_vector(self, sent: list[Any], length: int) -> np.ndarray:
-        parts = [self._transport.result(shard, handle) for shard, handle in enumerate(sent)]
+    def _gather_vector(self, sent: list[tuple[int, Any]], length: int) -> np.ndarray:
         out = np.empty(length, np.float32)
-        return np.concatenate(parts, out=out)
+        return np.concatenate(self._transport.results(sent), out=out)
 
     def _table(self, name: str) -> TableConfig:
         if name not in self._tables:

@@ -42,13 +42,12 @@ class ShardedParameterServer(ParameterServer):
                 f"of shape {getattr(values, 'shape', '?')}"
             )
         num_shards = self.config.num_shards
-        handles = []
+        sent = []
         for shard in range(num_shards):
             low, high = vector_range(len(values), shard, num_shards)
             arguments = (name, len(values), low, values[low:high])
-            handles.append(self._transport.send(shard, "create_vector", *arguments))
-        for shard, handle in enumerate(handles):
-            self._transport.result(shard, handle)
+            sent.append((shard, self._transport.send(shard, "create_vector", *arguments)))
+        self._transport.results(sent)
 
     def client(self, worker: int | None = None) -> Client:
         """Return a client; see `ParameterServer.client`."""

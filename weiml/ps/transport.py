@@ -39,5 +39,17 @@ class Transport(abc.ABC):
     def ask(self, verb: str, *arguments: Any) -> list[Any]:
         """Send the same request to all shards and wait for all answers."""
         shards = range(self.config.num_shards)
-        handles = [self.send(shard, verb, *arguments) for shard in shards]
-        return [self.result(shard, handle) for shard, handle in zip(shards, handles, strict=True)]
+        return self.results([(shard, self.send(shard, verb, *arguments)) for shard in shards])
+
+    def results(self, sent: list[tuple[int, Any]]) -> list[Any]:
+        """Wait for all of the answers to (shard, handle); then raise the first error, if any."""
+        answers: list[Any] = []
+        errors: list[Exception] = []
+        for shard, handle in sent:
+            try:
+                answers.append(self.result(shard, handle))
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return answers

@@ -1,0 +1,39 @@
+"""What only the embedded server does: it tells a single thread that it would wait for itself."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+
+from weiml.errors import ParameterServerError
+from weiml.ps import SGD, EmbeddedParameterServer, TableConfig, embedded
+
+KEYS = np.arange(3, dtype=np.uint64)
+
+
+def test_a_pull_that_would_wait_says_for_whom_and_what_to_do() -> None:
+    ps = EmbeddedParameterServer(num_workers=3, staleness=0)
+    ps.create_table(TableConfig("t", optimizer=SGD()))
+    workers = [ps.client(worker) for worker in range(3)]
+    workers[0].tick()
+    workers[1].tick()
+    ticket = workers[0].pull("t", KEYS)
+    with pytest.raises(ParameterServerError, match=r"worker 2 \(at tick 0\).*step in turn"):
+        ticket.wait()
+
+
+def test_a_closed_server_says_so() -> None:
+    with EmbeddedParameterServer(name="mine") as ps:
+        ps.create_table(TableConfig("t", optimizer=SGD()))
+        client = ps.client()
+        client.pull("t", KEYS)
+    ps.close()
+    with pytest.raises(ParameterServerError, match="'mine' is closed"):
+        client.pull("t", KEYS)
+
+
+def test_the_example_runs() -> None:
+    assert doctest.testmod(embedded).attempted > 0
+    assert doctest.testmod(embedded).failed == 0
