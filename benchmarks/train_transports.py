@@ -82,7 +82,7 @@ def cases(quick: bool) -> Iterator[Case]:
             size = 20_000 if quick else 200_000
             train, validation = datasets(Path(folder), size)
             for model in ("lr", "wide_deep"):
-                yield compare(model, train, validation, *((1, 6) if quick else (3, 3)))
+                yield compare(model, train, validation, *((1, 4) if quick else (3, 3)))
     finally:
         ray.shutdown()
 

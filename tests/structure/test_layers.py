@@ -15,8 +15,8 @@ LAYERS = (
     ("features",),
     ("ps",),
     ("data",),
-    ("models",),
     ("group",),
+    ("models",),
     ("train",),
     ("flow",),
     ("search",),
@@ -49,19 +49,21 @@ def upward(root: Path, module: Path, source: str) -> list[str]:
     parts = module.relative_to(root).with_suffix("").parts
     layer = parts[1]
     wrong = []
-    for line, name in imported(module, source, ".".join(parts[:-1])):
+    for line, name in [*imported(module, source, ".".join(parts[:-1])), *attributes(source)]:
         words = name.split(".")
-        if words[0] != "weiml":
+        if words[0] != "weiml" or len(words) == 1 or words[1].startswith("__"):
             continue
-        target = words[1] if len(words) > 1 else "__init__"
-        if target not in ORDER:  # the SDK's names, which come from every layer
-            if layer != LAYERS[-1][-1]:
-                wrong.append(
-                    f"{module.relative_to(root)}:{line} imports {name}, not from its layer"
-                )
-        elif ORDER[target] > ORDER[layer]:
+        target = words[1] if words[1] in ORDER else LAYERS[-1][-1]  # an SDK name: from anywhere
+        if ORDER[target] > ORDER[layer]:
             wrong.append(f"{module.relative_to(root)}:{line} ({layer}) imports upward: {name}")
     return wrong
+
+
+def attributes(source: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, ``weiml.x``) of every attribute taken from the package itself."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield node.lineno, f"{node.value.id}.{node.attr}"
 
 
 def modules(root: Path) -> list[Path]:
@@ -87,6 +89,7 @@ def test_imports_point_one_way(root: Path) -> None:
         "from weiml.train.trainer import Trainer",
         "from ..train import Trainer",
         "from weiml import Trainer",
+        "import weiml\nweiml.Trainer",
         "def f():\n    from weiml.train import Trainer",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from weiml.train import Trainer",
         "import importlib\nimportlib.import_module('weiml.train')",
@@ -97,7 +100,13 @@ def test_the_rule_sees_every_form_of_import(root: Path, source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["from weiml.errors import DataError", "from .tables import X", "import numpy"]
+    "source",
+    [
+        "from weiml.errors import DataError",
+        "from .tables import X",
+        "import numpy",
+        "import weiml\nweiml.__file__",
+    ],
 )
 def test_the_rule_lets_downward_imports_pass(root: Path, source: str) -> None:
     assert not upward(root, root / "weiml" / "ps" / "example.py", source)

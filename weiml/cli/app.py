@@ -10,7 +10,9 @@ import weiml
 from weiml.cli import data, flow, ps
 from weiml.cli.console import ErrorGroup
 from weiml.cli.predict import predict
+from weiml.cli.serve import serve
 from weiml.cli.train import evaluate, train
+from weiml.cli.tune import tune
 
 __all__ = ["app", "main"]
 
@@ -26,6 +28,8 @@ app.add_typer(flow.app, name="flow")
 app.add_typer(ps.app, name="ps")
 app.command()(train)
 app.command()(evaluate)
+app.command()(tune)
+app.command()(serve)
 app.command()(predict)
 
 
