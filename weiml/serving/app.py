@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,7 +23,7 @@ from weiml.serving.processes import wait_gone
 from weiml.serving.replica import NAMESPACE, Replica
 from weiml.serving.updates import Events
 
-__all__ = ["Endpoint", "check_port", "deploy"]
+__all__ = ["Endpoint", "check_port", "deploy", "start_hub"]
 
 _DEPLOYMENT = "ranker"
 _CONTROLLER = ("SERVE_CONTROLLER_ACTOR", "serve")  # Serve's name and namespace of its controller
@@ -163,17 +164,7 @@ def deploy(config: ServingConfig) -> Endpoint:
     try:
         if owned.ray:
             _start_ray()
-        _replace_hub(config)
-        hub = ray.remote(ParameterHub).options(
-            name=config.hub_name,
-            namespace=NAMESPACE,
-            lifetime="detached",  # as long as the Serve application, which is detached too
-            num_cpus=0,
-            max_concurrency=1000,  # each replica has a question waiting most of the time
-        )
-        endpoint = Endpoint(
-            config, hub.remote(list(config.models), log_size=config.log_size), owned
-        )
+        endpoint = Endpoint(config, start_hub(config), owned)
         with _quiet():
             _run(config)
         return endpoint
@@ -183,6 +174,28 @@ def deploy(config: ServingConfig) -> Endpoint:
         elif owned.ray:
             ray.shutdown()
         raise
+
+
+def start_hub(config: ServingConfig) -> Any:
+    """Start the parameter hub of an application, in place of an earlier one; returns the actor.
+
+    Replicas find it by its name; those of an earlier hub go back to their snapshot first.
+    """
+    import ray
+
+    with contextlib.suppress(ValueError):  # no actor of this name
+        while True:
+            # Killing takes a moment, and until then the name is taken.
+            ray.kill(ray.get_actor(config.hub_name, namespace=NAMESPACE))
+            time.sleep(0.05)
+    actor = ray.remote(ParameterHub).options(
+        name=config.hub_name,
+        namespace=NAMESPACE,
+        lifetime="detached",  # as long as the Serve application, which is detached too
+        num_cpus=0,
+        max_concurrency=1000,  # each replica has a question waiting most of the time
+    )
+    return actor.remote(list(config.models), log_size=config.log_size)
 
 
 def check_port(host: str, port: int) -> None:
@@ -286,14 +299,6 @@ def _running_serve_port() -> int | None:
         return None
     client = _get_global_client(raise_if_no_controller_running=False)
     return None if client is None else int(client.http_config.port)
-
-
-def _replace_hub(config: ServingConfig) -> None:
-    """Remove the hub of an earlier deployment of the application; its replicas are replaced too."""
-    import ray
-
-    with contextlib.suppress(ValueError):
-        ray.kill(ray.get_actor(config.hub_name, namespace=NAMESPACE))
 
 
 @contextlib.contextmanager
