@@ -137,7 +137,7 @@ def _expect(
                 f"{nearest(name, required + optional)}"
             )
     for name in required:
-        if not element.attributes.get(name):
+        if name not in element.attributes:
             raise FlowError(f'{element.position}: <{tag}> needs {name}="…"')
 
 
