@@ -128,16 +128,15 @@ class Counters:
 
     def add(self, keys: np.ndarray, values: np.ndarray) -> None:
         """Count an event for each of `keys` ``(n,)``, repeats too, with `values` ``(n, 2)``."""
-        both = np.concatenate([self.keys, keys])
-        unique, inverse = np.unique(both, return_inverse=True)
-        old = len(self.keys)
-        counts: np.ndarray = np.bincount(inverse[old:], minlength=len(unique))
-        sums: np.ndarray = np.column_stack(
-            [np.bincount(inverse[old:], column, len(unique)) for column in values.T]
-        )
-        counts[inverse[:old]] += self.counts
-        sums[inverse[:old]] += self.sums
-        self.keys, self.counts, self.sums = unique, counts.astype(np.int64), sums
+        unique, inverse = np.unique(np.concatenate([self.keys, keys]), return_inverse=True)
+        old, new = inverse[: len(self.keys)], inverse[len(self.keys) :]
+        counts = np.zeros(len(unique), np.int64)
+        counts[old] = self.counts
+        np.add.at(counts, new, 1)
+        sums = np.zeros((len(unique), 2))
+        sums[old] = self.sums
+        np.add.at(sums, new, values)
+        self.keys, self.counts, self.sums = unique, counts, sums
 
     def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return counts ``(n,)`` and sums ``(n, 2)`` of `keys`; zeros for keys never seen."""
