@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,9 @@ def test_ends_are_told_apart(tmp_path: Path) -> None:
 
 def test_tune_may_save_it(tmp_path: Path) -> None:
     with Journal(SearchConfig(folder=tmp_path, name="s", metric="loss"), SPACE) as journal:
-        searcher = JournalSearcher(journal)
+        unpicklable = threading.Lock()
+        searcher = JournalSearcher(journal, lambda record: unpicklable.release())
+        assert isinstance(pickle.loads(pickle.dumps(searcher)), JournalSearcher)
         searcher.save_to_dir(str(tmp_path), "session")
         searcher.restore_from_dir(str(tmp_path))
         assert searcher.suggest("a")["number"] == 0

@@ -15,6 +15,8 @@ from weiml.search.base import (
     build_objective,
     register_objective,
 )
+from weiml.search.objectives import Bowl, TrainValidation
+from weiml.search.plan import SearchPlan, load_plan
 from weiml.search.result import SearchResult, TrialRecord, TrialState
 from weiml.search.space import Choice, Float, Int, Space
 
@@ -25,17 +27,21 @@ if TYPE_CHECKING:
 __all__ = [
     "OBJECTIVES",
     "AshaConfig",
+    "Bowl",
     "Choice",
     "Float",
     "Int",
     "Journal",
     "Objective",
     "SearchConfig",
+    "SearchPlan",
     "SearchResult",
     "Space",
+    "TrainValidation",
     "TrialRecord",
     "TrialState",
     "build_objective",
+    "load_plan",
     "register_objective",
     "search",
 ]

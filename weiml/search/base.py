@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from weiml.config import from_mapping, nearest
 from weiml.errors import ConfigError
+from weiml.search.space import Space
 
 __all__ = [
     "OBJECTIVES",
@@ -51,6 +52,10 @@ class Objective(ABC):
     @abstractmethod
     def __call__(self, params: Mapping[str, Any], report: Report) -> Mapping[str, float]:
         """Try one point and return its metrics, the searched one among them."""
+
+    def configuration(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole configuration, fit for JSON, that a point stands for."""
+        return Space.nested(params)
 
 
 OBJECTIVES: dict[str, type[Objective]] = {}

@@ -74,8 +74,11 @@ class SearchResult:
         """The whole result, fit for JSON."""
         return to_mapping(self)
 
-    def save(self, folder: str | Path) -> None:
-        """Write best.json (the winner) and trials.json (everything) into `folder`."""
+    def save(self, folder: str | Path, config: Mapping[str, Any] | None = None) -> None:
+        """Write best.json (the winner) and trials.json (everything) into `folder`.
+
+        `config` goes into best.json: the whole configuration that the winner stands for.
+        """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         best = {
@@ -86,6 +89,7 @@ class SearchResult:
             "value": self.best_value,
             "params": self.best_params,
             "metrics": dict(self.best.metrics),
+            "config": dict(config or {}),
         }
         _write(target / "best.json", best)
         _write(target / "trials.json", self.to_mapping())

@@ -38,6 +38,10 @@ class JournalSearcher(Searcher):
         self._on_finished = on_finished
         self._numbers: dict[str, int] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its arguments to a file, for a restore that we don't use."""
+        return {}
+
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """Start a trial."""
         number, params = self._journal.ask()
