@@ -67,7 +67,7 @@ def show(
         _see_working_folder()
         bound = bind_flow(load_flow(file), _params(set_))
         if svg is not None:
-            from weiml.flow import to_svg
+            from weiml.flow.draw import to_svg
 
             svg.write_text(to_svg(bound.flow), encoding="utf-8")
             console.note(f"wrote {svg}")

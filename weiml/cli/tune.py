@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,14 +49,16 @@ def tune(
         run = read.make_config(
             folder=output.parent, name=output.name, trials=trials, concurrency=concurrency
         )
-
-        def tell(text: str, *, done: int | None = None, total: int | None = None) -> None:
-            console.note(text if done is None else f"[{done}/{total}] {text}")
-
-        result = search(objective, read.parameters, run, tell)
+        objective.configuration(read.parameters.defaults())  # a misspelt name shows now
+        result = search(objective, read.parameters, run, _tell)
         best = objective.configuration(result.best_params)
         result.save(output, best)
         console.result(_payload(result, best, output), _text(result, output))
+
+
+def _tell(text: str, *, done: int | None = None, total: int | None = None) -> None:
+    """Show how far the search is; a plain function, since Tune pickles what it is given."""
+    print(text if done is None else f"[{done}/{total}] {text}", file=sys.stderr, flush=True)
 
 
 def _payload(result: SearchResult, best: dict[str, Any], folder: Path) -> dict[str, Any]:
