@@ -5,18 +5,18 @@ Run it with ``python -m pipelines.feed``; the flow itself is configs/flows/feed.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import typer
 
 from weiml.data import (
     SPLITS,
@@ -34,6 +34,7 @@ from weiml.features import Batch, FeatureEncoder, FeatureSpec, count_collisions
 from weiml.flow import StepContext, step
 
 ROOT = Path(__file__).resolve().parent.parent
+QUICK = {"epochs": "1", "trials": "2"}  # what --quick sets, where the flow has it
 ZIP_DIGITS = 3  # the region; the full code is nearly a name
 COLUMNS = (
     *("user_id", "item_id", "timestamp", "rating", "label", "split"),
@@ -221,37 +222,52 @@ def _encode(encoder: FeatureEncoder, rows: pa.Table) -> pa.Table:
     return encoder.encode(rows).to_arrow()
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
-def run(
-    runs: Annotated[Path, typer.Option(help="Folder of runs and of the cache.")] = Path("runs"),
-    dataset: Annotated[str, typer.Option(help="A name of `weiml data ls`.")] = "movielens-100k",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of the flow."),
-    ] = None,
-    quick: Annotated[bool, typer.Option(help="Fewer epochs and trials.")] = False,
-    keep: Annotated[bool, typer.Option(help="Leave the endpoint up until Ctrl-C.")] = False,
-    flow: Annotated[Path, typer.Option(help="The flow.")] = ROOT / "configs/flows/feed.xml",
-) -> None:
-    """Run the feed flow: from raw ratings to served, ranked feeds and a report."""
+def run(arguments: argparse.Namespace) -> None:
+    """Run the feed flow, from raw ratings to a report, and print the last node's outputs."""
     from weiml.flow import load_flow, run_flow
 
-    graph = load_flow(flow)
-    known = {param.name for param in graph.params}
-    chosen: dict[str, object] = {"dataset": dataset}
-    chosen |= {name: value for name, value in QUICK.items() if quick and name in known}
-    if keep:
+    flow = load_flow(arguments.flow)
+    known = {param.name for param in flow.params}
+    chosen: dict[str, object] = {"dataset": arguments.dataset}
+    chosen |= {name: value for name, value in QUICK.items() if arguments.quick and name in known}
+    if arguments.keep:
         chosen["keep"] = "true"
-    chosen |= _overrides(set_ or [])
-    result = run_flow(graph, runs, params=chosen)
-    for name in ("report.report", "report.numbers"):
-        typer.echo(result.artifact(name))
+    chosen |= _overrides(arguments.set)
+    result = run_flow(flow, arguments.runs, params=chosen)
+    last = list(result.nodes.values())[-1]
+    for path in last.outputs.values():
+        print(path)
 
 
-QUICK = {"epochs": "1", "trials": "2"}
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line; 2 for errors, told in one line, and 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.feed", description=run.__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs and cache")
+    parser.add_argument("--dataset", default="movielens-100k", help="a name of `weiml data ls`")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a parameter of the flow; may be given again",
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer epochs and trials")
+    parser.add_argument("--keep", action="store_true", help="leave the endpoint up until Ctrl-C")
+    parser.add_argument(
+        "--flow",
+        type=Path,
+        default=ROOT / "configs/flows/feed.xml",
+        help="the flow; configs/flows/feed.xml by default",
+    )
+    try:
+        run(parser.parse_args(argv))
+    except WeimlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
 
 
 def _overrides(texts: Sequence[str]) -> dict[str, object]:
@@ -264,19 +280,5 @@ def _overrides(texts: Sequence[str]) -> dict[str, object]:
     return values
 
 
-def main() -> None:
-    """Run from the command line; errors in one line and exit code 2, Ctrl-C 130."""
-    try:
-        app(standalone_mode=False)
-    except WeimlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -205,3 +206,29 @@ class TestBadInput:
     def test_a_wrong_parameter_is_named(self, tmp_path: Path, root: Path) -> None:
         with pytest.raises(FlowError, match="threshold"):
             run(tmp_path, root, params="<treshold>4</treshold>")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--flow", "{tmp}/none.xml"], "none.xml"),
+        (["--flow", "{tmp}/flow.xml", "--set", "treshold=3"], "did you mean 'threshold'"),
+        (["--flow", "{tmp}/flow.xml", "--set", "threshold"], "NAME=VALUE"),
+        (["--bogus"], "--bogus"),
+    ],
+)
+def test_the_program_answers_a_wrong_call_in_one_line_and_exits_with_2(
+    tmp_path: Path, root: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "flow.xml").write_text(
+        '<flow name="f" steps="weiml.flow.data_steps"><param name="dataset" value="x"/>'
+        '<param name="threshold" value="4"/><node id="n" engine="python">'
+        '<input name="a" class="data.fetch"><dataset>${dataset}</dataset></input></node></flow>'
+    )
+    filled = [argument.format(tmp=tmp_path) for argument in arguments]
+    command = [sys.executable, "-m", "pipelines.feed", "--runs", str(tmp_path / "runs"), *filled]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
