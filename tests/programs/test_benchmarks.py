@@ -1,0 +1,69 @@
+"""Benchmarks are fair in order, speak one line a case, and leave a dated report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from benchmarks.harness import Case, interleaved
+
+KEYS = [
+    *("benchmark", "case", "value", "unit", "peer", "peer_value", "ratio"),
+    *("goal", "holds", "quality", "regime", "n"),
+]
+
+
+def test_contestants_take_turns_and_swap_sides() -> None:
+    calls: list[str] = []
+    seconds = interleaved({"a": partial(calls.append, "a"), "b": partial(calls.append, "b")}, 3)
+    assert "".join(calls) == "ab" + "ab" + "ba" + "ab"  # a warm-up, then three rounds
+    assert set(seconds) == {"a", "b"}
+    assert all(value > 0 for value in seconds.values())
+
+
+def test_a_line_has_the_agreed_keys_and_four_digits() -> None:
+    case = Case(
+        case="c",
+        value=123456.789,
+        unit="examples/s",
+        peer="p",
+        peer_value=61728.3945,
+        goal="≥ 1 ×",
+        holds=True,
+        quality="equal",
+        regime="warm",
+        n=5,
+    )
+    line = case.line("b")
+    assert list(line) == KEYS
+    assert (line["value"], line["ratio"], line["n"]) == (123500.0, 2.0, 5)
+
+
+@pytest.mark.process
+def test_a_quick_run_prints_lines_and_writes_its_report(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.hashing", "--quick", "--report", str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines
+    assert all(list(line) == KEYS for line in lines)
+    assert all(line["quality"] == "0 collisions" for line in lines)
+    (path,) = tmp_path.iterdir()
+    report = json.loads(path.read_text())
+    assert path.name == f"{report['date']}-hashing.json"
+    assert report["cases"] == lines
+    assert report["machine"]["cores"] >= 1
+    assert {"numpy", "pandas", "pyarrow", "python"} <= set(report["versions"])
+
+
+@pytest.mark.process
+def test_an_unknown_benchmark_is_refused_with_the_known(root: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "hashin"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no benchmark 'hashin'" in done.stderr
+    assert "hashing, train_transports" in done.stderr
