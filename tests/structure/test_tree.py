@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -122,3 +123,24 @@ def test_every_requirement_is_pinned(root: Path) -> None:
     for requirement in wanted:
         name = re.split(r"[\[<>=~! ]", requirement)[0].lower().replace("_", "-")
         assert name in pinned, f"constraints.txt does not pin {name}"
+
+
+# Import name -> the requirement that brings it, where they differ.
+BROUGHT_BY = {"starlette": "ray"}
+
+
+def test_every_import_is_a_requirement(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["tensorflow"]]
+    named = {re.split(r"[\[<>=~! ]", text)[0].lower().removesuffix("-cpu") for text in wanted}
+    programs = [root / folder for folder in ("actors", "pipelines", "serve", "tune")]
+    for file in [*library(root), *(file for folder in programs for file in folder.glob("*.py"))]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            for name in {name.split(".")[0] for name in names}:
+                known = name in sys.stdlib_module_names or name == "weiml"
+                assert known or BROUGHT_BY.get(name, name) in named, (
+                    f"{file.relative_to(root)} imports {name}, which pyproject.toml does not name"
+                )
