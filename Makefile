@@ -12,7 +12,7 @@ RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 PIP := $(PY) -m pip --disable-pip-version-check install --constraint constraints.txt
 STYLED := .
-TYPED := weiml tests
+TYPED := weiml tests $(wildcard actors/*.py benchmarks/*.py pipelines/*.py serve/*.py tune/*.py)
 ARGS ?=
 comma := ,
 
