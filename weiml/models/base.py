@@ -129,6 +129,15 @@ class Model(ABC):
         if state:
             raise DataError(f"model {self.name!r} has no dense part, got state {sorted(state)}")
 
+    def scale_dense_lr(self, factor: float) -> None:
+        """Multiply the learning rate of the dense part, if there is one.
+
+        Raises:
+            ConfigError: the factor is negative.
+        """
+        if not factor >= 0:
+            raise ConfigError(f"a learning rate cannot be scaled by {factor}")
+
     def check(self, batch: Batch) -> None:
         """Raise DataError unless the batch has the columns that the model was made for."""
         if (batch.slots, batch.dense_names) != (self.columns.slots, self.columns.dense_names):

@@ -104,6 +104,11 @@ class DenseNetwork:
         self._adam.step()
         self.flat.grad = None
 
+    def scale_lr(self, factor: float) -> None:
+        """Multiply Adam's learning rate."""
+        for group in self._adam.param_groups:
+            group["lr"] *= factor
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Return copies of the parameters by layer."""
         parts = torch.split(self.flat.detach(), self._lengths)

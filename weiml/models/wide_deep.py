@@ -168,6 +168,11 @@ class WideDeep(Model):
         """See `Model.set_dense_state`."""
         self._network.set_state(state)
 
+    def scale_dense_lr(self, factor: float) -> None:
+        """See `Model.scale_dense_lr`."""
+        super().scale_dense_lr(factor)
+        self._network.scale_lr(factor)
+
     def _inputs(self, batch: Batch, rows: Rows) -> Any:
         """Return the network's inputs: pooled embeddings, then dense columns, a tensor (B, …)."""
         import torch

@@ -40,14 +40,21 @@ class OnlineTrainer:
     Args:
         folder: a saved model; its rows replace what the server holds.
         server: an open parameter server of either transport; it stays open.
+        dense_lr_scale: factor on the dense part's learning rate. A stream comes in small batches
+            that are all alike (one evening, a few users), so the network moves slower than in
+            training; the rows, which such batches are about, move as before.
 
     Raises:
+        ConfigError: dense_lr_scale is negative.
         DataError: the folder holds no model, or a damaged one.
     """
 
-    def __init__(self, folder: str | Path, server: ParameterServer) -> None:
+    def __init__(
+        self, folder: str | Path, server: ParameterServer, *, dense_lr_scale: float = 0.1
+    ) -> None:
         saved = ModelFolder.open(folder)
         self.model: Model = saved.model(for_training=True)
+        self.model.scale_dense_lr(dense_lr_scale)
         self.version = saved.version
         """Of the model that learning began with."""
         self._encoder = saved.encoder()
