@@ -111,9 +111,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def endpoint(ray_session: None, feed: Feed) -> Iterator[Endpoint]:
-    """Two replicas of both models, over real HTTP."""
+    """Two replicas of both models, over real HTTP; a Ray has one Serve, so modules take turns."""
     config = feed.config(
         app="weiml-tests",
         port=free_port(),

@@ -15,7 +15,6 @@ from weiml.errors import ClusterError, ConfigError, DataError
 from weiml.models import Predictor, auc, evaluate_scores
 from weiml.ps import EmbeddedParameterServer
 from weiml.serving import Client, Endpoint
-from weiml.serving.app import start_hub
 from weiml.serving.online import OnlineLearner, ReplayConfig, replay
 from weiml.train import score_dataset
 
@@ -25,15 +24,7 @@ CONFIG = ReplayConfig(chunk_size=200, batch_size=50)
 @pytest.fixture
 def fresh(endpoint: Endpoint) -> Endpoint:
     """The endpoint with all replicas back at their snapshots."""
-    endpoint._hub = start_hub(endpoint.config)
-    deadline = 200
-    while len(endpoint.status()["replicas"]) < 2:
-        deadline -= 1
-        assert deadline, "both replicas find the new hub"
-        endpoint._hub.wait_for.remote(0, timeout_s=0.1)
-        import time
-
-        time.sleep(0.1)
+    endpoint.reset()
     return endpoint
 
 

@@ -147,7 +147,8 @@ def test_a_replica_of_an_earlier_hub_gets_everything_at_once() -> None:
         assert update is not None
         assert (update.first, update.last) == (1, 3)
         assert len(update.deltas["m"].tables["wide"][0]) == 3
-        assert (await hub.status())["replicas"]["r"]["sequence"] == 0
+        assert (await hub.status())["replicas"]["r"]["sequence"] == -1
+        assert not (await hub.wait_for(0, timeout_s=0))["reached"]
 
     run(scenario())
 

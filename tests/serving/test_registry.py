@@ -28,11 +28,11 @@ def model(tmp_path: Path) -> Path:
 
 def test_a_version_is_a_full_copy(registry: ModelRegistry, model: Path) -> None:
     version = registry.register(
-        "copy", model, {"auc": 0.75}, params={"lr": 0.1}, tags={"data": "test"}
+        "copy", model, {"auc": 0.75, "ndcg@10": 0.5}, params={"lr": 0.1}, tags={"data": "test"}
     )
     (model / "model.json").write_text("changed afterwards")
     assert version.version == 1
-    assert version.metrics == {"auc": 0.75}
+    assert version.metrics == {"auc": 0.75, "ndcg_10": 0.5}
     assert version.params == {"lr": "0.1"}
     assert version.tags == {"data": "test"}
     assert (version.folder / "model.json").read_text() == '{"model": "lr"}'

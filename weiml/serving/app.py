@@ -79,6 +79,21 @@ class Endpoint:
             )
         return dict(status)
 
+    def reset(self, *, timeout_s: float = 60.0) -> None:
+        """Take all replicas back to their snapshot, without a restart: a new hub, from 0.
+
+        Raises:
+            ClusterError: they are not there within `timeout_s`.
+        """
+        count = len(self.status()["replicas"])
+        self._hub = start_hub(self.config)
+        status = self._ask(self._hub.wait_for.remote(0, timeout_s=timeout_s, replicas=count))
+        if not status["reached"]:
+            raise ClusterError(
+                f"{len(status['replicas'])} of {count} replicas are back at their snapshot after "
+                f"timeout_s = {timeout_s:g}"
+            )
+
     def status(self) -> dict[str, Any]:
         """Return the hub's newest update and, by replica, its update and pid."""
         return dict(self._ask(self._hub.status.remote()))

@@ -77,9 +77,11 @@ class ServingConfig:
     def __post_init__(self) -> None:
         if not self.models:
             raise ConfigError("models must name at least one model, such as feed = 'runs/model'")
-        for name in self.models:
-            if not name or "/" in name:
-                raise ConfigError(f"a model's name must have no '/', got {name!r}")
+        for name, folder in self.models.items():
+            if not name or "/" in name or not isinstance(folder, str):
+                raise ConfigError(
+                    f"models must map names without '/' or '.' to folders, got {name!r}: {folder!r}"
+                )
         if self.host not in _LOOPBACK:
             raise ConfigError(
                 f"host must be loopback ({', '.join(_LOOPBACK)}), got {self.host!r}: the endpoint "

@@ -104,7 +104,8 @@ class ParameterHub:
         follows an earlier hub (another `epoch`) gets everything from the start at once.
         """
         foreign = epoch is not None and epoch != self._epoch
-        self._heard(subscriber, 0 if foreign else sequence, pid)
+        # Before 0: what it serves has nothing to do with this hub yet.
+        self._heard(subscriber, -1 if foreign else sequence, pid)
         if foreign:
             return self._everything()
         self._waiting.add(subscriber)

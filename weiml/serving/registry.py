@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _ARTIFACTS = "artifacts"
 _MODEL = "model"
 _COMPLETE = "weiml.complete"
 _DIGEST = "weiml.sha256"
+_UNUSUAL = re.compile(r"[^\w\-. /]")  # what mlflow refuses in the name of a metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +163,7 @@ class ModelRegistry:
             _check_alias(alias)
         client = self._client
         for key, value in metrics.items():
-            client.log_metric(run_id, key, float(value))
+            client.log_metric(run_id, _UNUSUAL.sub("_", key), float(value))
         for key, value in params.items():
             client.log_param(run_id, key, value)
         client.log_artifacts(run_id, str(source), _MODEL)
