@@ -114,10 +114,11 @@ class Endpoint:
         with contextlib.suppress(ClusterError):
             status = self.status()
             pids = [status["pid"], *(replica["pid"] for replica in status["replicas"].values())]
-        if self._owned.serve:
-            serve.shutdown()
-        else:
-            serve.delete(self.config.app)
+        with _quiet():
+            if self._owned.serve:
+                _stop_serve(self.config.stop_timeout_s)
+            else:
+                serve.delete(self.config.app)
         ray.kill(self._hub)
         left = wait_gone(pids, self.config.stop_timeout_s)
         if self._owned.ray:
@@ -274,6 +275,26 @@ def _run(config: ServingConfig) -> None:
         raise ClusterError(f"the replicas of {config.app!r} do not come up: {reason}") from None
 
 
+def _stop_serve(timeout_s: float) -> None:
+    """Shut Serve down.
+
+    ``serve.shutdown`` waits on a call to the controller that dies with it, and Ray then prints
+    an error on the driver's stdout; so the controller is told first, in a call that returns.
+    """
+    import ray
+    from ray import serve
+    from ray.exceptions import RayActorError
+
+    deadline = time.monotonic() + timeout_s
+    with contextlib.suppress(ValueError, RayActorError):  # the controller is gone
+        controller = ray.get_actor(_CONTROLLER[0], namespace=_CONTROLLER[1])
+        ray.get(controller.graceful_shutdown.remote(wait=False))
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+            ray.get_actor(_CONTROLLER[0], namespace=_CONTROLLER[1])
+    serve.shutdown()  # forgets the connection; and ends what is left, if the above did not
+
+
 def _reason(app: str) -> str:
     """Return the last line of what a replica failed with."""
     from ray import serve
@@ -295,6 +316,7 @@ def _start_ray() -> None:
             address="local",
             include_dashboard=False,
             log_to_driver=False,
+            logging_level="ERROR",
             _node_ip_address="127.0.0.1",
         )
         if main:
@@ -318,7 +340,9 @@ def _running_serve_port() -> int | None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Serve's notes on starting off the screen; errors are raised."""
+    """Keep Serve's notes on starting and stopping off the screen; errors are raised."""
+    import ray.serve  # noqa: F401 - its import sets the level, so it goes first
+
     logger = logging.getLogger("ray.serve")
     level = logger.level
     logger.setLevel(logging.ERROR)

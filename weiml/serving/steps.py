@@ -20,7 +20,7 @@ from weiml.serving.feeds import FeedConfig, rank_feeds
 from weiml.serving.online import ReplayConfig, replay
 from weiml.serving.registry import ModelRegistry
 
-__all__ = ["register_model", "rank_users", "replay_events", "resolve_model"]
+__all__ = ["rank_users", "register_model", "replay_events", "resolve_model"]
 
 _VERSION = "version.json"
 
@@ -191,8 +191,8 @@ def resolve_model(path: Path) -> Path:
     folder = Path(tree["folder"])
     if not folder.is_dir():
         raise DataError(
-            f"{tree['name']} version {tree['version']} is no longer in {tree['registry']}: register "
-            "it again (run the flow's node with --force)"
+            f"{tree['name']} version {tree['version']} is no longer in {tree['registry']}: "
+            "register it again (run the flow's node with --force)"
         )
     return folder
 

@@ -1,0 +1,95 @@
+"""serve/ranker.py as a program: one question to two models, and mistakes in one line."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from weiml.data import (
+    BatchDataset,
+    FeatureView,
+    HistoryState,
+    Profiles,
+    SyntheticConfig,
+    generate_feed,
+    write_batches,
+)
+from weiml.features import Categorical, FeatureEncoder, FeatureSpec, SparseBinary
+from weiml.train import TrainConfig, Trainer
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two models, a and b, and a view."""
+    folder = tmp_path_factory.mktemp("saved")
+    raw = generate_feed(SyntheticConfig(events=800, users=20, items=30))
+    view = FeatureView(
+        Profiles(raw["users"], "user_id"), Profiles(raw["items"], "item_id"), HistoryState()
+    )
+    table = view.examples(raw["ratings"])
+    label = pc.greater_equal(table["rating"], 4.0).cast(pa.float32())
+    table = table.append_column("label", label)
+    view.save(folder / "view")
+    spec = FeatureSpec(
+        features=(Categorical("user_id"), Categorical("item_id"), SparseBinary("genres"))
+    )
+    encoder = FeatureEncoder(spec).fit(table)
+    write_batches([encoder.encode(table)], folder / "train", encoder=encoder)
+    for name, seed in (("a", 1), ("b", 2)):
+        config = TrainConfig(model="lr", epochs=1, seed=seed)
+        Trainer(config).fit(BatchDataset.open(folder / "train")).save(folder / name)
+    return folder
+
+
+def ranker(root: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "serve.ranker", *map(str, arguments)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def test_ask_compares_the_models(root: Path, saved: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = ranker(
+        root,
+        f"a={saved / 'a'}",
+        f"b={saved / 'b'}",
+        *("--view", saved / "view", "--ask", 7, "--top-k", 3, "--set", f"port={port}"),
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("a (")
+    assert " b (" in lines[0]
+    scores = [float(line.split()[0]) for line in lines[1:]]
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a=/nowhere"], "error: models.a = '/nowhere' is not a folder"),
+        (["model"], "error: models are given as NAME=FOLDER, got model"),
+        (["a=x", "--set", "prot=1"], "unknown key 'prot'; did you mean 'port'"),
+        (["--nothing"], "error: No such option: --nothing"),
+    ],
+)
+def test_mistakes_are_one_line(root: Path, saved: Path, arguments: list[str], message: str) -> None:
+    done = ranker(root, *arguments, "--view", saved / "view")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
