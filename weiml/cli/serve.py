@@ -46,7 +46,7 @@ def serve(
     Example: weiml serve feed=models/lr --view runs/features/view --detach
     """
     with speaking(json) as console:
-        from weiml.serving.background import serve_forever, start_background, stop_background
+        from weiml.serving import serve_forever, start_background, stop_background
 
         if stop:
             if models or detach:
