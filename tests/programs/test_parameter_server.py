@@ -1,0 +1,153 @@
+"""The program actors/parameter_server.py: it serves others, saves, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pytest
+
+from weiml.ps import SGD, EmbeddedParameterServer, TableConfig
+
+pytestmark = pytest.mark.process
+DEADLINE_S = 90.0
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "actors.parameter_server", *arguments]
+
+
+def environment(mark: str = "") -> dict[str, str]:
+    """Return the environment without a cluster to join; processes below can be told by `mark`."""
+    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return kept | {"WEIML_TEST_MARK": mark}
+
+
+def looks(stream: IO[str]) -> Iterator[dict[str, Any]]:
+    """Yield the JSON lines of the program."""
+    for line in stream:
+        if line.startswith("{"):
+            yield json.loads(line)
+
+
+def marked(mark: str) -> set[int]:
+    """Return the processes, Ray's and shards' too, whose environment holds `mark`."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes():
+                found.add(int(entry.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # gone meanwhile, or not ours
+    return found
+
+
+def left_of(mark: str) -> set[int]:
+    """Return the marked processes that are still there at a deadline."""
+    deadline = time.monotonic() + 20
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_until_a_signal_then_saves_and_leaves_no_process(
+    root: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    keys = np.arange(20, dtype=np.uint64)
+    with EmbeddedParameterServer() as ps:
+        ps.create_table(TableConfig("t", optimizer=SGD(lr=1.0)))
+        ps.client().push("t", keys, np.ones((20, 1), np.float32))
+        ps.save(str(source))
+    arguments = ["--json", "--interval-s", "0.2", "--name", "served", "--workers", "3"]
+    arguments += ["--load-from", str(source), "--save-to", str(target), "--address", "local"]
+    mark = uuid.uuid4().hex
+    with subprocess.Popen(
+        command(*arguments),
+        cwd=root,
+        env=environment(mark),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            states = looks(process.stdout)
+            first = next(states)
+            assert first["state"] == "serving"
+            assert first["rows"] == 20
+            assert (first["name"], first["num_shards"], first["num_workers"]) == ("served", 2, 3)
+            assert {process.pid, *(shard["pid"] for shard in first["shards"])} <= marked(mark)
+            if number is signal.SIGINT:
+                os.killpg(process.pid, number)  # a terminal's Ctrl-C reaches the whole group
+            else:
+                process.send_signal(number)
+            last = [status["state"] for status in states][-2:]
+            assert last == ["saving", "closed"]
+            assert process.wait(DEADLINE_S) == 0
+        finally:
+            process.kill()
+    assert left_of(mark) == set()
+    with EmbeddedParameterServer(3) as ps:
+        ps.load(str(target))
+        values = ps.client().pull("t", keys).wait()
+        assert values is not None
+        assert values.tolist() == [[-1.0]] * 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--address", "127.0.0.1:1"], "no Ray cluster at '127.0.0.1:1'"),
+        (["--staleness", "some"], "--staleness must be a number or none, got 'some'"),
+        (["--save-to", "."], "--save-to . exists already"),
+    ],
+)
+def test_what_cannot_work_ends_at_once_with_one_clear_line(
+    root: Path, arguments: list[str], what: str
+) -> None:
+    done = subprocess.run(
+        command(*arguments),
+        cwd=root,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert what in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_a_damaged_checkpoint_ends_it_and_leaves_no_process(root: Path, tmp_path: Path) -> None:
+    with EmbeddedParameterServer() as ps:
+        ps.create_table(TableConfig("t", optimizer=SGD()))
+        ps.save(str(tmp_path / "c"))
+    file = tmp_path / "c" / "shard-0" / "table-t.arrow"
+    file.write_bytes(file.read_bytes()[:-1])
+    arguments = ["--load-from", str(tmp_path / "c"), "--address", "local", "--shards", "1"]
+    mark = uuid.uuid4().hex
+    done = subprocess.run(
+        command(*arguments),
+        cwd=root,
+        env=environment(mark),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "table-t.arrow is damaged" in done.stderr
+    assert left_of(mark) == set()
