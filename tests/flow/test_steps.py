@@ -114,11 +114,11 @@ def test_modules_that_do_not_import_are_errors(
 
 def test_the_running_program_is_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     spec: Any = SimpleNamespace(name="pipelines.feed")
-    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))
     assert is_main("pipelines.feed")
     assert not is_main("pipelines")
     by_path = SimpleNamespace(__spec__=None, __file__="/x/pipelines/feed.py")
-    monkeypatch.setitem(sys.modules, "__main__", by_path)  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "__main__", by_path)
     assert is_main("pipelines.feed")
     assert is_main("feed")
     assert not is_main("other.feed")

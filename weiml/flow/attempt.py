@@ -22,7 +22,7 @@ from weiml.errors import FlowError, WeimlError
 from weiml.flow.binding import BoundNode, BoundStep
 from weiml.flow.context import NodeContext, RunScope, StepContext
 from weiml.flow.graph import Flow, StepKind
-from weiml.flow.interrupts import NodeTimeoutError, TerminatedError, shielded, time_limit
+from weiml.flow.interrupts import NodeTimeoutError, shielded, time_limit
 from weiml.flow.ledger import Ledger
 from weiml.flow.manifest import Manifest, record_output
 from weiml.flow.progress import Reporter
@@ -67,7 +67,7 @@ class Attempt:
 
         Raises:
             FlowError: a step failed, wrote nothing, or the time is over; names node and step.
-            KeyboardInterrupt, TerminatedError: as they came.
+            KeyboardInterrupt: as it came.
         """
         started = time.monotonic()
         try:
@@ -152,8 +152,6 @@ class Attempt:
         place = f"{step.position}: node {self.bound.node.id!r}, step {step.name!r}"
         try:
             value = self.bound.engine.run_step(session, item.function, context, values)
-        except TerminatedError:
-            raise
         except (Exception, SystemExit) as error:
             raise _failed(f"{place} (class {step.cls!r}) failed", error) from error
         if folder is not None and not any(folder.iterdir()):

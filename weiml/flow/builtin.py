@@ -41,10 +41,20 @@ def shell_run(context: StepContext, *values: Any, command: str) -> str:
     if context.folder is not None:
         places["{output_dir}"] = str(context.folder)
     argv = []
-    for word in shlex.split(command):
+    for word in _split(command, context):
         for place, text in places.items():
             word = word.replace(place, text)
         argv.append(word)
     if not argv:
         raise FlowError(f"{context.step.position}: step {context.step.name!r} has an empty command")
     return context.session.run(argv)
+
+
+def _split(command: str, context: StepContext) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise FlowError(
+            f"{context.step.position}: the command of step {context.step.name!r} is not quoted "
+            f"well ({error}): {command}"
+        ) from None

@@ -1,4 +1,4 @@
-"""Signals during a run: a time limit, SIGTERM as an exception, and clean-up that is not cut short.
+"""Signals during a run: a time limit, SIGTERM, and clean-up that is not cut short.
 
 All of it works in the main thread only, since only there Python runs signal handlers.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -19,8 +19,8 @@ __all__ = ["NodeTimeoutError", "TerminatedError", "shielded", "terminable", "tim
 _AGAIN_S = 5.0  # an exception can get lost, in a __del__ or a callback; the alarm then rings again
 
 
-class NodeTimeoutError(BaseException):
-    """The time limit of a node is over; not an Exception, so that steps do not swallow it."""
+class NodeTimeoutError(Exception):
+    """The time limit of a node is over."""
 
 
 class TerminatedError(SystemExit):
@@ -32,11 +32,12 @@ class TerminatedError(SystemExit):
 
 @contextmanager
 def time_limit(seconds: float | None, what: str) -> Iterator[None]:
-    """Raise NodeTimeoutError in the body after so many seconds.
+    """Interrupt the body after so many seconds; NodeTimeoutError then leaves this context.
 
-    It interrupts Python code and waiting calls. A call into compiled code that does not return is
-    interrupted when it does; work that must be cut off anyway belongs on the engine ``shell`` or
-    into a Ray task.
+    In the body it is a KeyboardInterrupt, so that steps do not swallow it with other exceptions. It
+    interrupts Python code and waiting calls, Ray's among them. A call into compiled code that does
+    not return is interrupted when it does; work that must be cut off anyway belongs on the engine
+    ``shell`` or into a Ray task.
 
     Raises:
         FlowError: there is a limit, but this is not the main thread.
@@ -46,28 +47,33 @@ def time_limit(seconds: float | None, what: str) -> Iterator[None]:
         return
     if not _in_main_thread():
         raise FlowError(f"{what} has timeout_s={seconds:g}, which needs the main thread; unset it")
-
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise NodeTimeoutError
-
-    before = signal.signal(signal.SIGALRM, ring)
+    rung: list[int] = []
+    before = signal.signal(signal.SIGALRM, _interrupt(rung))
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
         yield
+    except BaseException as error:
+        if rung:
+            raise NodeTimeoutError from error
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
+    if rung:
+        raise NodeTimeoutError
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Turn SIGTERM into TerminatedError, so that the run ends as after Ctrl-C."""
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise TerminatedError
-
-    with _handling({signal.SIGTERM: terminate}):
-        yield
+    """Let SIGTERM end the body as Ctrl-C does; TerminatedError then leaves this context."""
+    came: list[int] = []
+    with _handling({signal.SIGTERM: _interrupt(came)}):
+        try:
+            yield
+        except KeyboardInterrupt:
+            if came:
+                raise TerminatedError from None
+            raise
 
 
 @contextmanager
@@ -83,11 +89,24 @@ def shielded() -> Iterator[None]:
     with _handling({signal.SIGINT: put_off, signal.SIGTERM: put_off}):
         yield
     if waiting:
-        raise TerminatedError if waiting[0] == signal.SIGTERM else KeyboardInterrupt
+        signal.raise_signal(waiting[0])
+
+
+def _interrupt(came: list[int]) -> Callable[[int, FrameType | None], None]:
+    """A handler that notes the signal and raises KeyboardInterrupt.
+
+    Ray's waiting calls pass on no other exception of a handler: they go on waiting.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    return handle
 
 
 @contextmanager
-def _handling(handlers: dict[signal.Signals, Any]) -> Iterator[None]:
+def _handling(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
     if not _in_main_thread():
         yield
         return

@@ -127,7 +127,7 @@ class Ledger:
                     ),
                 ).lastrowid
             )
-            if row["state"] == State.PENDING.value:
+            if row["state"] != State.RUNNING.value:
                 self._move_node(run, node, State.RUNNING, started=now, reason=reason)
             self._db.execute(
                 "UPDATE nodes SET attempt = ? WHERE run = ? AND node = ?", (attempt, run, node)

@@ -77,6 +77,8 @@ class Manifest:
         path = folder / MANIFEST
         try:
             tree = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(tree, dict):
+                raise ValueError("it holds no object")
             return from_mapping(cls, tree, where=str(path))
         except (OSError, ValueError, WeimlError) as error:
             raise FlowError(f"{path} is not a readable manifest ({error})") from None

@@ -178,10 +178,11 @@ class _FlowRun:
             folder = self.root / relative
             try:
                 manifest = Manifest.read(folder)
-                reason = manifest.damage(folder) or ""
+                damage = manifest.damage(folder)
             except FlowError as error:
-                reason = str(error)
-            if not reason:
+                damage = str(error)
+            reason = reason or damage or ""
+            if damage is None:
                 self.ledger.use_cached(self._run, node.id, attempt, "unchanged")
                 self._finish(bound, manifest, folder, State.CACHED, reason="unchanged")
                 return None

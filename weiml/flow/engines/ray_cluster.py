@@ -20,7 +20,6 @@ from weiml.flow.steps import is_main
 __all__ = ["connect_ray"]
 
 _REACH_S = 5.0  # a head that is up answers a TCP connection at once; Ray itself would try for long
-_LOOPBACK = "127.0.0.1"
 
 
 def connect_ray(context: NodeContext) -> None:
@@ -35,7 +34,7 @@ def connect_ray(context: NodeContext) -> None:
     import ray
 
     if not ray.is_initialized():
-        with _signals_kept():
+        with _term_handler_kept():
             address = os.environ.get("RAY_ADDRESS", "")
             if address and address != "local":
                 _connect(address)
@@ -71,12 +70,8 @@ def _start(context: NodeContext) -> None:
     import ray
 
     try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            _node_ip_address=_LOOPBACK,
-        )
+        with _loopback_only():
+            ray.init(address="local", include_dashboard=False, log_to_driver=False)
     except Exception as error:
         ray.shutdown()
         raise ClusterError(
@@ -87,7 +82,31 @@ def _start(context: NodeContext) -> None:
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
+def _loopback_only() -> Iterator[None]:
+    """Let a Ray that is started meanwhile listen on 127.0.0.1 only.
+
+    Ray replaces a loopback address that it is given by the machine's own, and has servers on all
+    interfaces. What it calls clusters off on macOS and Windows keeps all of it on loopback; its
+    processes learn of it from the environment, this one from a constant read long ago.
+    """
+    from ray._private import ray_constants
+
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before = os.environ.get(name), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[name] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before[1]
+        if before[0] is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before[0]
+
+
+@contextmanager
+def _term_handler_kept() -> Iterator[None]:
     """Put back the SIGTERM handler that ``ray.init`` replaces by one that exits at once."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -17,6 +17,7 @@ from weiml.flow.graph import Node
 __all__ = ["ShellEngine", "ShellSession"]
 
 _GRACE_S = 5.0  # time to end after SIGTERM, before SIGKILL
+_GONE_S = 5.0  # time for the system to clear away what was killed
 _TAIL_LINES = 12
 
 
@@ -82,14 +83,13 @@ def _tail(file: Path) -> str:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a process group. Its leader is collected here and not before, which keeps the id ours."""
-    _signal(process.pid, signal.SIGTERM)
-    deadline = time.monotonic() + _GRACE_S
-    while process.poll() is None or _signal(process.pid, 0):
-        if time.monotonic() > deadline:
-            _signal(process.pid, signal.SIGKILL)
-            process.wait()
-            return
-        time.sleep(0.02)
+    for number, patience_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GONE_S)):
+        _signal(process.pid, number)
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            if process.poll() is not None and not _signal(process.pid, 0):
+                return
+            time.sleep(0.02)
 
 
 def _signal(group: int, number: int) -> bool:

@@ -1,0 +1,140 @@
+"""Training steps in a real flow: models, evaluations and selections as artifacts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.flow.conftest import Run
+from tests.models.conftest import make_batch
+from weiml.data import write_batches
+from weiml.errors import FlowError
+from weiml.flow import Flow, FlowBuilder, StepContext, step
+from weiml.models import Predictor, auc
+from weiml.ps import list_groups
+
+
+@step("test.batches")
+def batches(context: StepContext, *, examples: int = 600, seed: int = 1) -> None:
+    write_batches([make_batch(examples, seed)], context.output_dir)
+
+
+def with_data(flow: FlowBuilder) -> None:
+    node = flow.node("data")
+    node.output("train", "test.batches", examples=2000)
+    node.output("validation", "test.batches", seed=2)
+    node.output("test", "test.batches", seed=3)
+
+
+SMALL = ("epochs=2", "batch_size=128", "wide_deep.hidden=[16]", "wide_deep.embedding_dim=4")
+
+
+def training_flow(*, engine: str = "python", transport: str = "embedded") -> Flow:
+    flow = FlowBuilder("train", steps=("weiml.flow.train_steps",), seed=3)
+    with_data(flow)
+    for model in ("lr", "wide_deep"):
+        overrides = (*SMALL, f"model={model}", f"transport={transport}", "cpus_per_worker=0.5")
+        node = flow.node(model, engine=engine, preid="data")
+        node.output("model", "train.fit", ("data.train", "data.validation"), overrides=overrides)
+    node = flow.node("evaluation", preid=("data", "lr", "wide_deep"))
+    node.output("lr", "train.evaluate", ("lr.model", "data.test"))
+    node.output("wide_deep", "train.evaluate", ("wide_deep.model", "data.test"))
+    node.output(
+        "baselines",
+        "train.baselines",
+        ("data.train", "data.test"),
+        user_column="age",
+        item_column="price",
+        item_rate_column="price",
+    )
+    node.output(
+        "best", "train.select", ("data.validation", "lr.model", "wide_deep.model"), metric="auc"
+    )
+    return flow.build()
+
+
+def read(file: Path) -> dict:  # type: ignore[type-arg]
+    value: dict = json.loads(file.read_text())  # type: ignore[type-arg]
+    return value
+
+
+def test_models_are_trained_evaluated_and_selected(run: Run) -> None:
+    result, recorder = run(training_flow())
+    told = read(result.artifact("evaluation.lr") / "metrics.json")
+    table = pq.read_table(result.artifact("evaluation.lr") / "scores.parquet")
+    assert table.column_names == ["score", "label", "group", "item", "time"]
+    label, score = (table[name].to_numpy() for name in ("label", "score"))
+    assert told["metrics"]["examples"] == len(table) == 600
+    # The examples of the small sets carry weights, which the table leaves out.
+    assert told["metrics"]["auc"] == pytest.approx(auc(label, score), abs=0.05)
+    assert result.reports["lr"]["model"] == "lr"
+    history = read(result.artifact("wide_deep.model") / "history.json")
+    assert len(history["history"]) == 2
+    assert history["curve"]
+    baselines = read(result.artifact("evaluation.baselines") / "metrics.json")["metrics"]
+    assert set(baselines) == {
+        "item_popularity",
+        "user_item_mean",
+        "item_popularity_progressive",
+        "user_item_mean_progressive",
+    }
+    scores = pq.read_table(result.artifact("evaluation.baselines") / "scores.parquet")
+    assert set(baselines) < set(scores.column_names)
+    assert told["metrics"]["auc"] > baselines["item_popularity"]["auc"]
+    best = result.artifact("evaluation.best")
+    selection = read(best / "selection.json")
+    values = {c["version"]: c["metrics"]["auc"] for c in selection["candidates"]}
+    assert max(values, key=lambda version: values[version]) == selection["selected"]
+    assert Predictor.load(best).version == selection["selected"]
+    assert any("wide_deep: epoch 2/2" in text for text in recorder.texts)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_the_engine_ps_gives_the_same_models(run: Run) -> None:
+    remote, _ = run(training_flow(engine="ps", transport="ray"))
+    local, _ = run(training_flow())
+    batch = make_batch(100, 4)
+    for model in ("lr.model", "wide_deep.model"):
+        np.testing.assert_array_equal(
+            Predictor.load(remote.artifact(model)).score(batch),
+            Predictor.load(local.artifact(model)).score(batch),
+        )
+    assert not list_groups()
+
+
+def test_mistakes_name_node_and_step(run: Run) -> None:
+    flow = FlowBuilder("f", steps=("weiml.flow.train_steps",))
+    with_data(flow)
+    flow.node("fit", preid="data").output("m", "train.fit", "data.train", overrides=("epochz=1",))
+    with pytest.raises(FlowError, match=r"'fit'.*'m'.*unknown key 'epochz'; did you mean 'epochs'"):
+        run(flow.build())
+    flow = FlowBuilder("g", steps=("weiml.flow.train_steps",))
+    with_data(flow)
+    flow.node("select", preid="data").output("m", "train.select", "data.train")
+    with pytest.raises(FlowError, match="at least one model"):
+        run(flow.build())
+
+
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="needs the extra tensorflow"
+)
+def test_keras_trains_on_the_same_batches(run: Run) -> None:
+    flow = FlowBuilder("keras", steps=("weiml.flow.train_steps",), seed=3)
+    with_data(flow)
+    settings = ("epochs=6", "num_buckets=997", "hidden=[16]", "lr=0.02", "batch_size=128")
+    node = flow.node("keras", engine="tensorflow", preid="data")
+    node.output("model", "keras.fit", ("data.train", "data.validation"), overrides=settings)
+    flow.node("evaluation", engine="tensorflow", preid=("data", "keras")).output(
+        "keras", "keras.evaluate", ("keras.model", "data.test")
+    )
+    result, _ = run(flow.build())
+    told = read(result.artifact("evaluation.keras") / "metrics.json")
+    assert told["model"] == "keras"
+    assert told["metrics"]["auc"] > 0.6
+    assert result.reports["keras"]["history"]

@@ -1,0 +1,295 @@
+"""Step classes for training and evaluation: ``train.*``, and ``keras.*`` for the engine tensorflow.
+
+They live here because a step knows of the flow, which weiml.train must not.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from weiml.config import from_mapping, load_config, parse_overrides
+from weiml.data import BatchDataset
+from weiml.errors import ConfigError, DataError
+from weiml.features import Batch
+from weiml.flow.context import StepContext, plain_value
+from weiml.flow.steps import step
+from weiml.models import (
+    Baseline,
+    DenseLogit,
+    ItemPopularity,
+    ModelFolder,
+    Predictor,
+    UserItemMean,
+    evaluate_scores,
+)
+from weiml.train import Progress, TrainConfig, Trainer, evaluate_model
+
+__all__ = [
+    "keras_evaluate",
+    "keras_fit",
+    "train_baselines",
+    "train_evaluate",
+    "train_fit",
+    "train_select",
+]
+
+
+@step("train.fit")
+def train_fit(
+    context: StepContext,
+    train: Path,
+    validation: Path | None = None,
+    search: Path | None = None,
+    *,
+    config: Path | None = None,
+    overrides: tuple[str, ...] = (),
+) -> None:
+    """Train a model and write its folder, with ``history.json`` beside the model's own files.
+
+    Args:
+        context: of an output step. On the engine ``ps`` a configuration with transport "ray" gets
+            the node's parameter server.
+        train: folder of a data set.
+        validation: folder of another, for early stopping.
+        search: folder that ``search.run`` wrote; its winner takes the place of `config`.
+        config: TOML of `weiml.train.TrainConfig`; its defaults if there is none.
+        overrides: ``a.b=value``, on top of the file or the winner.
+
+    Raises:
+        ConfigError: the configuration does not fit, or both `search` and `config` are given.
+    """
+    settings = _train_config(search, config, overrides)
+    server = None
+    if settings.transport == "ray" and hasattr(context.session, "parameter_server"):
+        server = context.session.parameter_server(
+            num_shards=settings.num_shards,
+            num_workers=settings.num_workers,
+            staleness=settings.staleness_bound,
+        )
+
+    def show(at: Progress) -> None:
+        context.progress(
+            f"{settings.model}: epoch {at.epoch}/{at.epochs}, loss {at.loss:.4f}, "
+            f"{at.examples_per_second:,.0f} examples/s",
+            at.step,
+            at.steps,
+        )
+
+    result = Trainer(settings, server=server).fit(
+        BatchDataset.open(train),
+        None if validation is None else BatchDataset.open(validation),
+        progress=show,
+    )
+    result.save(context.output_dir)
+    _write_json(
+        context.output_dir / "history.json",
+        {
+            "model": settings.model,
+            "version": result.version,
+            "best_epoch": result.best_epoch,
+            "history": result.history,
+            "curve": result.curve,
+        },
+    )
+    best = result.history[result.best_epoch - 1]
+    context.report("model", settings.model)
+    context.report("version", result.version)
+    context.report("best_epoch", result.best_epoch)
+    for name in ("train_loss", "validation_auc", "validation_log_loss", "examples_per_second"):
+        if name in best:
+            context.report(name, best[name])
+
+
+def _train_config(
+    search: Path | None, config: Path | None, overrides: tuple[str, ...]
+) -> TrainConfig:
+    if search is not None and config is not None:
+        raise ConfigError(
+            f"train.fit takes the configuration of a search ({search}) or of a file ({config}), "
+            "not both: leave one out"
+        )
+    if config is not None:
+        return load_config(TrainConfig, config, overrides)
+    if search is None:
+        return from_mapping(TrainConfig, parse_overrides(overrides), where="train.fit")
+    best = search / "best.json"
+    try:
+        winner = json.loads(best.read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{best} does not hold the winner of a search: {error!r}") from None
+    return from_mapping(TrainConfig, winner, overrides=overrides, where=str(best))
+
+
+@step("train.evaluate")
+def train_evaluate(context: StepContext, model: Path, data: Path) -> None:
+    """Score a data set: ``metrics.json`` and ``scores.parquet`` (score, label, group, item, time).
+
+    Args:
+        context: of an output step.
+        model: folder of a saved model.
+        data: folder of a data set.
+    """
+    predictor = Predictor.load(model)
+    dataset = BatchDataset.open(data)
+    metrics, scores = evaluate_model(predictor, dataset)
+    about = {"model": predictor.model.name, "version": predictor.version}
+    _write_evaluation(context, dataset.read(), {"score": scores}, about | {"metrics": metrics})
+
+
+@step("train.baselines")
+def train_baselines(
+    context: StepContext,
+    train: Path,
+    data: Path,
+    *,
+    user_column: str = "user_mean",
+    item_column: str = "item_mean",
+    item_rate_column: str = "item_rate",
+) -> None:
+    """Fit the baselines and score a data set: ``metrics.json`` by name, ``scores.parquet``.
+
+    item_popularity and user_item_mean are frozen after training. Where the data have the named
+    history columns, their progressive forms, which see the columns as of each event, come along.
+
+    Args:
+        context: of an output step.
+        train: folder of the data set to fit on.
+        data: folder of the data set to score.
+        user_column: dense column of the user's mean so far.
+        item_column: dense column of the item's mean so far.
+        item_rate_column: dense column of the item's share of positives so far.
+    """
+    fitted_on, scored = BatchDataset.open(train).read(), BatchDataset.open(data).read()
+    baselines: dict[str, Baseline] = {
+        "item_popularity": ItemPopularity(),
+        "user_item_mean": UserItemMean(),
+    }
+    if item_rate_column in fitted_on.dense_names:
+        baselines["item_popularity_progressive"] = DenseLogit(item_rate_column)
+    if {user_column, item_column} <= set(fitted_on.dense_names):
+        baselines["user_item_mean_progressive"] = DenseLogit(user_column, item_column)
+    scores = {name: b.fit(fitted_on).score(scored) for name, b in baselines.items()}
+    metrics = {
+        name: evaluate_scores(scored.labels, values, scored.groups, scored.weights)
+        for name, values in scores.items()
+    }
+    _write_evaluation(context, scored, scores, {"metrics": metrics})
+
+
+@step("train.select")
+def train_select(
+    context: StepContext,
+    data: Path,
+    *models: Path,
+    metric: Literal["log_loss", "auc", "gauc", "ndcg_at_10"] = "log_loss",
+) -> None:
+    """Copy the model that scores a data set best, with ``selection.json`` beside it.
+
+    Args:
+        context: of an output step.
+        data: folder of a data set that no model was trained on: validation, not test.
+        models: folders of saved models, at least one.
+        metric: what decides; log_loss is better when lower.
+    """
+    if not models:
+        raise DataError("train.select needs at least one model among its dependencies")
+    dataset = BatchDataset.open(data)
+    table: list[dict[str, Any]] = []
+    for folder in models:
+        context.progress(f"scoring {folder.name}", len(table), len(models))
+        predictor = Predictor.load(folder)
+        metrics, _ = evaluate_model(predictor, dataset)
+        table.append(
+            {"model": predictor.model.name, "version": predictor.version, "metrics": metrics}
+        )
+    values = np.array([entry["metrics"][metric] for entry in table])
+    best = int(np.argmin(values) if metric == "log_loss" else np.argmax(values))
+    shutil.copytree(models[best], context.output_dir, dirs_exist_ok=True)
+    ModelFolder.open(context.output_dir)
+    _write_json(
+        context.output_dir / "selection.json",
+        {"metric": metric, "selected": table[best]["version"], "candidates": table},
+    )
+    context.report("selected", table[best]["model"])
+    context.report("version", table[best]["version"])
+
+
+@step("keras.fit")
+def keras_fit(
+    context: StepContext,
+    train: Path,
+    validation: Path | None = None,
+    *,
+    config: Path | None = None,
+    overrides: tuple[str, ...] = (),
+) -> None:
+    """Train the Keras Wide & Deep on the same batches; for the engine ``tensorflow``.
+
+    Args:
+        context: of an output step.
+        train: folder of a data set.
+        validation: folder of another, for early stopping.
+        config: TOML of `weiml.models.keras_wide_deep.KerasWideDeepConfig`.
+        overrides: ``a=value``, on top of the file.
+    """
+    from weiml.models import Columns
+    from weiml.models.keras_wide_deep import KerasWideDeep, KerasWideDeepConfig
+
+    settings = (
+        load_config(KerasWideDeepConfig, config, overrides)
+        if config is not None
+        else from_mapping(KerasWideDeepConfig, parse_overrides(overrides), where="keras.fit")
+    )
+    dataset = BatchDataset.open(train)
+    model = KerasWideDeep(settings, Columns(slots=dataset.slots, dense_names=dataset.dense_names))
+    history = model.fit(
+        lambda epoch: dataset.iter_batches(settings.batch_size, seed=settings.seed, epoch=epoch),
+        None if validation is None else BatchDataset.open(validation).read(),
+        progress=lambda done, total, loss: context.progress(f"loss {loss:.4f}", done, total),
+    )
+    model.save(context.output_dir)
+    _write_json(context.output_dir / "history.json", {"model": "keras", "history": history})
+    context.report("history", history)
+
+
+@step("keras.evaluate")
+def keras_evaluate(context: StepContext, model: Path, data: Path) -> None:
+    """Score a data set with a Keras model; writes what ``train.evaluate`` writes.
+
+    Args:
+        context: of an output step.
+        model: folder that ``keras.fit`` wrote.
+        data: folder of a data set.
+    """
+    from weiml.models.keras_wide_deep import KerasWideDeep
+
+    batch = BatchDataset.open(data).read()
+    scores = KerasWideDeep.load(model).score(batch)
+    metrics = evaluate_scores(batch.labels, scores, batch.groups, batch.weights)
+    _write_evaluation(context, batch, {"score": scores}, {"model": "keras", "metrics": metrics})
+
+
+def _write_evaluation(
+    context: StepContext, batch: Batch, scores: dict[str, np.ndarray], about: dict[str, Any]
+) -> None:
+    columns = {name: pa.array(values) for name, values in scores.items()}
+    columns |= {
+        "label": pa.array(np.array(batch.labels[:, 0])),
+        "group": pa.array(batch.groups),
+        "item": pa.array(batch.items),
+        "time": pa.array(batch.times),
+    }
+    pq.write_table(pa.table(columns), context.output_dir / "scores.parquet")
+    _write_json(context.output_dir / "metrics.json", about)
+    context.report(context.step.name, about["metrics"])
+
+
+def _write_json(file: Path, value: dict[str, Any]) -> None:
+    file.write_text(json.dumps(plain_value(value), indent=1) + "\n", encoding="utf-8")
