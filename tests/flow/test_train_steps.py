@@ -58,8 +58,8 @@ def training_flow(*, engine: str = "python", transport: str = "embedded") -> Flo
     return flow.build()
 
 
-def read(file: Path) -> dict:  # type: ignore[type-arg]
-    value: dict = json.loads(file.read_text())  # type: ignore[type-arg]
+def read(file: Path) -> dict:
+    value: dict = json.loads(file.read_text())
     return value
 
 

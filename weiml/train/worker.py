@@ -102,9 +102,11 @@ def run_steps(context: WorkerContext, count: int) -> Generator[np.ndarray | None
         batch = next(worker.batches, None)
         if batch is None:
             break
-        result = yield from worker.model.step(worker.client, batch)
         worker.steps += 1
-        _check_finite(context, worker, batch, result)
+        where = f"worker {context.rank}, epoch {worker.epoch + 1}, step {worker.steps}"
+        _check_inputs(worker, batch, where)
+        result = yield from worker.model.step(worker.client, batch)
+        _check_result(worker, result, where)
         ticket = worker.client.tick()
         # Under BSP the others must tick before this worker may read again.
         yield None
@@ -138,19 +140,20 @@ def _worker(context: WorkerContext) -> _Worker:
     return worker
 
 
-def _check_finite(
-    context: WorkerContext, worker: _Worker, batch: Batch, result: StepResult
-) -> None:
-    if math.isfinite(result.loss):
+def _check_inputs(worker: _Worker, batch: Batch, where: str) -> None:
+    if np.isfinite(batch.dense).all():
         return
-    where = f"worker {context.rank}, epoch {worker.epoch + 1}, step {worker.steps}"
     for name, column in zip(batch.dense_names, batch.dense.T, strict=True):
         if not np.isfinite(column).all():
             raise DataError(
-                f"training diverged at {where}: dense column {name!r} of {worker.dataset.folder} "
-                "holds values that are not finite; fix them where the features are made"
+                f"{where}: dense column {name!r} of {worker.dataset.folder} holds values that are "
+                "not finite; fix them where the features are made"
             )
-    raise ConfigError(
-        f"training diverged at {where}: the loss is {result.loss}; lower the learning rates of "
-        f"model {worker.spec.model!r} ({worker.spec.model_config})"
-    )
+
+
+def _check_result(worker: _Worker, result: StepResult, where: str) -> None:
+    if not math.isfinite(result.loss):
+        raise ConfigError(
+            f"training diverged at {where}: the loss is {result.loss}; lower the learning rates "
+            f"of model {worker.spec.model!r}: {worker.spec.model_config}"
+        )

@@ -1,0 +1,122 @@
+"""The predictor: equal to the model on the server, and kept equal by deltas."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.models.conftest import make_batch
+from tests.models.test_folder import trained
+from weiml.errors import DataError
+from weiml.models import DENSE_VECTOR, MODELS, Predictor, Rows, pulled, save_model
+from weiml.models.kernels import sigmoid
+from weiml.ps import Cut, Delta, unique_keys
+
+BATCH = make_batch(200, 50)
+
+
+@pytest.fixture(params=sorted(MODELS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(name: str, tmp_path: Path) -> Path:
+    return save_model(tmp_path / "m", *trained(name)).path
+
+
+def test_scores_equal_those_by_the_servers_rows(name: str, folder: Path) -> None:
+    model, server = trained(name)
+    client = server.client()
+    batch = make_batch(64, 1)  # seen in training: every key has its row
+    distinct, positions = unique_keys(model.keys(batch))
+    rows = {
+        t.name: Rows(pulled(client, client.pull(t.name, distinct)), positions)
+        for t in model.tables()
+    }
+    expected = sigmoid(model.logits(batch, rows))
+    scores = Predictor.load(folder).score(batch)
+    assert scores.dtype == np.float32
+    np.testing.assert_array_equal(scores, expected)
+
+
+def test_scores_do_not_depend_on_the_batch_or_the_labels(folder: Path) -> None:
+    predictor = Predictor.load(folder)
+    together = predictor.score(BATCH)
+    alone = np.concatenate([predictor.score(BATCH.slice(i, i + 1)) for i in range(200)])
+    np.testing.assert_allclose(alone, together, atol=1e-6)
+    assert predictor.score(BATCH.slice(0, 0)).shape == (0,)
+
+
+def test_unknown_keys_change_nothing(folder: Path) -> None:
+    predictor = Predictor.load(folder)
+    batch = make_batch(30, 7)
+    unknown = batch.keys.copy()
+    users = np.arange(30) * 3
+    unknown[batch.offsets[users]] += np.uint64(10**15)
+    strange = type(batch)(**{**batch.__dict__, "keys": unknown})
+    stranger = type(batch)(
+        **{**batch.__dict__, "keys": np.where(unknown > 10**14, unknown + np.uint64(7), unknown)}
+    )
+    np.testing.assert_array_equal(predictor.score(strange), predictor.score(stranger))
+    assert not np.array_equal(predictor.score(strange), predictor.score(batch))
+
+
+def test_deltas_bring_rows_new_rows_and_the_dense_part(name: str, folder: Path) -> None:
+    model, server = trained(name)
+    if len(model.dense_vector()):
+        server.create_vector(DENSE_VECTOR, model.dense_vector())
+    predictor = Predictor.load(folder)
+    first, before = predictor.version, predictor.score(BATCH)
+    cut = server.cut
+    client = server.client()
+    for seed in range(60, 64):
+        old = model.dense_vector()
+        step = model.step(client, make_batch(100, seed, users=60))
+        with contextlib.suppress(StopIteration):
+            step.send(next(step))
+        if len(old):
+            client.push_vector(DENSE_VECTOR, model.dense_vector() - old)
+    delta = client.delta(cut)
+    rows = predictor.num_rows
+    predictor.apply_delta(delta)
+    assert predictor.num_rows > rows
+    assert predictor.sequence == server.sequence
+    assert predictor.version.split(".")[0] == first.split(".")[0]
+    assert predictor.version != first
+    fresh = Predictor(model, client.delta(Cut.zero()).tables)
+    np.testing.assert_allclose(predictor.score(BATCH), fresh.score(BATCH), atol=1e-6)
+    assert np.abs(predictor.score(BATCH) - before).max() > 1e-4
+
+
+def test_a_delta_of_another_model_changes_nothing(name: str, folder: Path) -> None:
+    predictor = Predictor.load(folder)
+    before, version = predictor.score(BATCH), predictor.version
+    table = predictor.model.tables()[0].name
+    keys = np.array([5], np.uint64)
+    wrong = Delta(
+        since=Cut.zero(),
+        cut=Cut((10**6,)),
+        tables={table: (keys, np.ones((1, 99), np.float32))},
+        vectors={},
+    )
+    with pytest.raises(DataError, match=f"table '{table}' has rows of"):
+        predictor.apply_delta(wrong)
+    other = Delta(
+        since=Cut.zero(),
+        cut=Cut((10**6,)),
+        tables={},
+        vectors={DENSE_VECTOR: np.ones(3, np.float32)},
+    )
+    with pytest.raises(DataError):
+        predictor.apply_delta(other)
+    np.testing.assert_array_equal(predictor.score(BATCH), before)
+    assert predictor.version == version
+
+
+def test_a_model_without_encoder_says_so(folder: Path) -> None:
+    with pytest.raises(DataError, match="saved without an encoder"):
+        _ = Predictor.load(folder).encoder

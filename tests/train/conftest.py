@@ -1,0 +1,25 @@
+"""Small data sets on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.models.conftest import make_batch
+from weiml.data import BatchDataset, write_batches
+
+
+class Sets(NamedTuple):
+    train: BatchDataset
+    validation: BatchDataset
+
+
+@pytest.fixture(scope="session")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Sets:
+    folder: Path = tmp_path_factory.mktemp("sets")
+    return Sets(
+        write_batches([make_batch(2000, 1)], folder / "train"),
+        write_batches([make_batch(600, 2)], folder / "validation"),
+    )

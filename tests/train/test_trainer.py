@@ -1,0 +1,181 @@
+"""The training loop: equal on every transport, keeps the best epoch, cleans up whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models.conftest import make_batch
+from tests.train.conftest import Sets
+from weiml.config import from_mapping
+from weiml.data import write_batches
+from weiml.errors import ClusterError, ConfigError, DataError
+from weiml.group import WorkerContext, WorkerGroup
+from weiml.models import ModelFolder, Predictor
+from weiml.ps import EmbeddedParameterServer, RayParameterServer, list_groups
+from weiml.train import Progress, TrainConfig, Trainer, TrainResult, evaluate_model
+
+SMALL = {"hidden": [16, 8], "embedding_dim": 4, "dropout": 0.2}
+
+
+def config(model: str = "lr", **values: Any) -> TrainConfig:
+    fields = {"model": model, "wide_deep": SMALL, "epochs": 2, "batch_size": 128, "seed": 5}
+    return from_mapping(TrainConfig, fields | {"cpus_per_worker": 0.5} | values)
+
+
+def scores(result: TrainResult, sets: Sets) -> np.ndarray:
+    return result.predictor().score(sets.validation.read())
+
+
+@pytest.mark.parametrize("model", ["lr", "wide_deep"])
+def test_two_shards_and_workers_on_ray_equal_two_logical_workers(
+    model: str, sets: Sets, ray_session: None
+) -> None:
+    ray_config = config(model, transport="ray", num_shards=2, num_workers=2)
+    remote = Trainer(ray_config).fit(sets.train, sets.validation)
+    local = Trainer(config(model, num_workers=2)).fit(sets.train, sets.validation)
+    np.testing.assert_array_equal(scores(remote, sets), scores(local, sets))
+    assert remote.version.split(".")[0] == local.version.split(".")[0]
+    for mine, theirs in zip(remote.history, local.history, strict=True):
+        for name in ("train_loss", "validation_auc", "validation_log_loss", "examples"):
+            assert mine[name] == theirs[name]
+    assert not list_groups()
+
+
+@pytest.mark.parametrize(("model", "staleness"), [("lr", 2), ("wide_deep", "asp")])
+def test_looser_clocks_train_too(model: str, staleness: Any, sets: Sets, ray_session: None) -> None:
+    loose = config(model, transport="ray", num_shards=2, num_workers=2, staleness=staleness)
+    result = Trainer(loose).fit(sets.train, sets.validation)
+    assert result.history[-1]["examples"] == 2000
+    assert max(entry["validation_auc"] for entry in result.history) > 0.6
+
+
+@pytest.mark.parametrize("model", ["lr", "wide_deep"])
+def test_equal_seeds_give_equal_models(model: str, sets: Sets) -> None:
+    first = Trainer(config(model)).fit(sets.train)
+    second = Trainer(config(model, num_shards=3)).fit(sets.train)
+    other = Trainer(config(model, seed=6)).fit(sets.train)
+    np.testing.assert_array_equal(scores(first, sets), scores(second, sets))
+    assert not np.array_equal(scores(first, sets), scores(other, sets))
+
+
+def test_history_curve_and_progress_agree(sets: Sets) -> None:
+    seen: list[Progress] = []
+    result = Trainer(config(progress_steps=5, early_stopping_patience=0, epochs=3)).fit(
+        sets.train, sets.validation, progress=seen.append
+    )
+    assert [entry["epoch"] for entry in result.history] == [1, 2, 3]
+    assert [point["examples"] for point in result.curve[3::4]] == [2000, 4000, 6000]
+    assert len(seen) == len(result.curve) == 12  # 16 steps an epoch in fives
+    assert seen[3].step == seen[3].steps == 16
+    assert seen[3].loss == result.history[0]["train_loss"]
+    assert result.history[0]["examples_per_second"] > 0
+    best = min(result.history, key=lambda entry: float(entry["validation_log_loss"]))
+    assert result.best_epoch == best["epoch"]
+
+
+def test_the_best_epoch_is_kept(sets: Sets) -> None:
+    wild = {"optimizer": {"alpha": 5.0, "l2": 0.0}}  # overfits from the first epoch on
+    settings = config(epochs=6, lr=wild, early_stopping_patience=2)
+    with EmbeddedParameterServer() as server:
+        result = Trainer(settings, server=server).fit(sets.train, sets.validation)
+        assert len(result.history) == result.best_epoch + 2
+        best = result.history[result.best_epoch - 1]
+        kept = evaluate_model(result.predictor(), sets.validation)[0]
+        assert kept["log_loss"] == best["validation_log_loss"]
+        _, weights = server.client().delta(0).tables["linear"]
+        assert server.status()["live"] == []
+        assert np.sort(weights[weights != 0]).tolist() == sorted(
+            ModelFolder.open(result.folder).tables()["linear"][1][:, 0].tolist()
+        )
+
+
+def test_saving_is_whole_and_outlives_the_result(sets: Sets, tmp_path: Path) -> None:
+    result = Trainer(config("wide_deep")).fit(sets.train)
+    expected, temporary = scores(result, sets), result.folder
+    saved = result.save(tmp_path / "model")
+    with pytest.raises(DataError, match="not empty"):
+        result.save(tmp_path / "model")
+    assert saved.version == result.version
+    del result
+    assert not temporary.exists()
+    np.testing.assert_array_equal(
+        Predictor.load(saved.path).score(sets.validation.read()), expected
+    )
+
+
+def test_a_killed_worker_is_an_error_and_leaves_nothing(
+    sets: Sets, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids: list[int] = []
+    create = WorkerGroup.create
+
+    def remembered(*arguments: Any, **settings: Any) -> WorkerGroup:
+        group = create(*arguments, **settings)
+
+        def pid(context: WorkerContext) -> int:
+            return os.getpid()
+
+        pids.extend(group.execute(pid))
+        return group
+
+    monkeypatch.setattr(WorkerGroup, "create", remembered)
+    killed: list[int] = []
+
+    def kill_one(at: Progress) -> None:
+        if not killed:
+            killed.append(pids[1])
+            os.kill(pids[1], signal.SIGKILL)
+
+    settings = config(transport="ray", num_workers=2, progress_steps=2, epochs=50)
+    with pytest.raises(ClusterError, match="worker 1 of 2 died"):
+        Trainer(settings).fit(sets.train, progress=kill_one)
+    assert not list_groups()
+    deadline = time.monotonic() + 20  # Ray has to reap what was killed
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        assert time.monotonic() < deadline, f"worker processes {pids} are left"
+        time.sleep(0.02)
+
+
+def test_a_server_that_was_passed_in_stays_open(sets: Sets, ray_session: None) -> None:
+    with RayParameterServer.create(num_shards=1, name="weiml-test-trainer") as server:
+        settings = config(transport="ray", epochs=1)
+        first = Trainer(settings, server=server).fit(sets.train)
+        more = Trainer(settings, server=server).fit(sets.train)
+        assert list_groups() == ["weiml-test-trainer"]
+        assert more.history[0]["train_loss"] < first.history[0]["train_loss"]
+
+
+def test_values_that_are_not_finite_are_named(sets: Sets, tmp_path: Path) -> None:
+    batch = make_batch(300)
+    dense = batch.dense.copy()
+    dense[200, 1] = np.nan
+    broken = write_batches([replace(batch, dense=dense)], tmp_path / "broken")
+    with pytest.raises(DataError, match=r"worker 0, epoch 1, step \d: dense column 'price'"):
+        Trainer(config()).fit(broken)
+
+
+def test_sets_that_do_not_fit_are_named(sets: Sets, tmp_path: Path) -> None:
+    other = replace(make_batch(10), slots=("a", "b", "c"))
+    with pytest.raises(DataError, match="same encoder"):
+        Trainer(config()).fit(sets.train, write_batches([other], tmp_path / "other"))
+    empty = write_batches([make_batch(0)], tmp_path / "empty")
+    with pytest.raises(DataError, match="has 0 examples for num_workers = 1"):
+        Trainer(config()).fit(empty)
+    with pytest.raises(DataError, match="is empty"):
+        Trainer(config()).fit(sets.train, empty)
+
+
+def test_a_server_for_other_workers_is_refused() -> None:
+    with (
+        EmbeddedParameterServer(num_workers=3) as server,
+        pytest.raises(ConfigError, match="num_workers = 3 in its clock, the training 2"),
+    ):
+        Trainer(config(num_workers=2), server=server)
