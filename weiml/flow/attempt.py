@@ -61,6 +61,7 @@ class Attempt:
         self._values: dict[str, Any] = {}
         self._reports: dict[str, Any] = {}
         self._step_seconds: dict[str, float] = {}
+        self._current = ""
 
     def run(self) -> tuple[Manifest, Path]:
         """Run the steps and commit; returns the manifest and the folder that holds it.
@@ -126,8 +127,6 @@ class Attempt:
                 ) from error
             _log.warning("node %r: the engine failed to close as well: %s", node.id, error)
 
-    _current = ""
-
     def _run_step(self, item: BoundStep, session: Any) -> None:
         step = item.step
         self._current = step.name
@@ -167,7 +166,7 @@ class Attempt:
         return self.history.nodes[id].outputs[output] if dot else self._values[name]
 
     def _progress(self, text: str, done: float | None = None, total: float | None = None) -> None:
-        label = text if text == self._current else f"{self._current}: {text}"
+        label = f"{self._current}: {text}" if text != self._current != "" else text
         self.reporter.step_progress(self.bound.node, label, done, total)
 
     def _commit(self, seconds: float) -> tuple[Manifest, Path]:
