@@ -263,16 +263,34 @@ def _run(config: ServingConfig) -> None:
         graceful_shutdown_timeout_s=5.0,
         logging_config=logging_config,
     )
-    try:
-        serve.run(
-            deployment.bind(to_mapping(config)),
-            name=config.app,
-            route_prefix="/",
-            logging_config=logging_config,
-        )
-    except RuntimeError as error:
-        reason = _reason(config.app) or str(error)
-        raise ClusterError(f"the replicas of {config.app!r} do not come up: {reason}") from None
+    target = serve.RunTarget(
+        deployment.bind(to_mapping(config)),
+        name=config.app,
+        route_prefix="/",
+        logging_config=logging_config,
+    )
+    serve.run_many([target], wait_for_applications_running=False)
+    _wait_running(config)
+
+
+def _wait_running(config: ServingConfig) -> None:
+    from ray import serve
+
+    deadline = time.monotonic() + config.start_timeout_s
+    while True:
+        status = serve.status().applications.get(config.app)
+        state = "unknown" if status is None else status.status.value
+        if state == "RUNNING":
+            return
+        if state in ("DEPLOY_FAILED", "UNHEALTHY"):
+            raise ClusterError(f"replicas of {config.app!r} do not come up: {_reason(status)}")
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"replicas of {config.app!r} are not up after start_timeout_s = "
+                f"{config.start_timeout_s:g}: {_reason(status) or state}; is there room for "
+                f"num_cpus = {config.num_cpus:g} each in this Ray?"
+            )
+        time.sleep(0.1)
 
 
 def _stop_serve(timeout_s: float) -> None:
@@ -295,14 +313,14 @@ def _stop_serve(timeout_s: float) -> None:
     serve.shutdown()  # forgets the connection; and ends what is left, if the above did not
 
 
-def _reason(app: str) -> str:
-    """Return the last line of what a replica failed with."""
-    from ray import serve
-
-    status = serve.status().applications.get(app)
-    deployments = status.deployments.values() if status else ()
-    messages = [deployment.message.strip() for deployment in deployments]
-    return " ".join(message.splitlines()[-1] for message in messages if message)
+def _reason(status: Any) -> str:
+    """Return what a replica failed with, or else what Serve says of the application."""
+    messages = [status.message] if status is not None else []
+    if status is not None:
+        messages += [deployment.message for deployment in status.deployments.values()]
+    lines = [line.strip() for message in messages for line in message.splitlines()]
+    raised = [line for line in lines if line.startswith("weiml.errors.")]
+    return raised[-1].partition(": ")[2] if raised else " ".join(lines)[-500:]
 
 
 def _start_ray() -> None:

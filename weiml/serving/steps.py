@@ -31,7 +31,7 @@ def register_model(
     model: Path,
     metrics: Path | None = None,
     *,
-    registry: Path,
+    registry: str,
     name: str = "feed",
     alias: str = "champion",
 ) -> None:
@@ -41,7 +41,8 @@ def register_model(
         context: of an output step.
         model: the model's folder.
         metrics: a JSON file (or a folder with metrics.json) whose numbers are logged with it.
-        registry: the registry's folder; it is made if it is not there.
+        registry: the registry's folder; it is made if it is not there. Not a Path: what is in it
+            is no input of this step, or each version would make the next.
         name: of the registered model.
         alias: points at the version once it is complete.
 
