@@ -64,11 +64,19 @@ def load_config(cls: type[C], path: str | Path, overrides: Iterable[str] = ()) -
         raise ConfigError(f"configuration file {file} does not exist") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
-    return from_mapping(cls, _merge(tree, parse_overrides(overrides)), where=str(file))
+    return from_mapping(cls, tree, overrides=overrides, where=str(file))
 
 
-def from_mapping(cls: type[C], mapping: Mapping[str, Any], *, where: str = "config") -> C:
-    """Build the dataclass `cls` from nested mappings; `where` names the place in error messages.
+def from_mapping(
+    cls: type[C],
+    mapping: Mapping[str, Any],
+    *,
+    overrides: Iterable[str] = (),
+    where: str = "config",
+) -> C:
+    """Build the dataclass `cls` from nested mappings, ``a.b=value`` overrides on top.
+
+    `where` names the place in error messages.
 
     Raises:
         ConfigError: a key is unknown (the nearest known one is named), missing, or of another type.
@@ -78,7 +86,7 @@ def from_mapping(cls: type[C], mapping: Mapping[str, Any], *, where: str = "conf
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     hints = typing.get_type_hints(cls)
     arguments: dict[str, Any] = {}
-    for key, value in mapping.items():
+    for key, value in _merge(mapping, parse_overrides(overrides)).items():
         if key not in fields:
             raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, fields)}")
         arguments[key] = _convert(value, hints[key], f"{where}: {key}")
