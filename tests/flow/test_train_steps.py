@@ -12,11 +12,13 @@ import pytest
 
 from tests.flow.conftest import Run
 from tests.models.conftest import make_batch
+from weiml.config import to_mapping
 from weiml.data import write_batches
 from weiml.errors import FlowError
 from weiml.flow import Flow, FlowBuilder, StepContext, step
-from weiml.models import Predictor, auc
+from weiml.models import ModelFolder, Predictor, auc
 from weiml.ps import list_groups
+from weiml.train import TrainConfig
 
 
 @step("test.batches")
@@ -105,6 +107,31 @@ def test_the_engine_ps_gives_the_same_models(run: Run) -> None:
             Predictor.load(local.artifact(model)).score(batch),
         )
     assert not list_groups()
+
+
+@step("test.tuned")
+def tuned(context: StepContext) -> None:
+    found = TrainConfig(epochs=1, batch_size=200)
+    (context.output_dir / "best.json").write_text(json.dumps({"config": to_mapping(found)}))
+
+
+def test_the_winner_of_a_search_is_trained(run: Run) -> None:
+    flow = FlowBuilder("tuned", steps=("weiml.flow.train_steps",))
+    with_data(flow)
+    flow.node("search").output("result", "test.tuned")
+    node = flow.node("fit", preid="data,search")
+    inputs = ("data.train", "data.validation", "search.result")
+    node.output("model", "train.fit", inputs, overrides=("lr.optimizer.alpha=0.2",))
+    result, _ = run(flow.build())
+    config = ModelFolder.open(result.artifact("fit.model")).manifest["about"]["config"]
+    assert config["batch_size"] == 200
+    assert config["lr"]["optimizer"]["alpha"] == 0.2
+    broken = FlowBuilder("broken", steps=("weiml.flow.train_steps",))
+    with_data(broken)
+    inputs = ("data.train", "data.validation", "data.test")
+    broken.node("fit", preid="data").output("model", "train.fit", inputs)
+    with pytest.raises(FlowError, match=r"best\.json does not hold the winner of a search"):
+        run(broken.build())
 
 
 def test_mistakes_name_node_and_step(run: Run) -> None:
