@@ -21,7 +21,10 @@ from rich.console import Console
 
 from weiml.cli.ray_address import connected
 from weiml.errors import ConfigError, ParameterServerError, WeimlError
-from weiml.ps import ParameterServer, RayParameterServer
+from weiml.ps import ParameterServer
+
+_LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's switch, 0 for no clusters: without it a local Ray listens on the machine's own address."""
 
 Show = Callable[[dict[str, Any]], None]
 
@@ -98,16 +101,30 @@ def main(
             _cluster(address),
             _signals(stop),  # after Ray's start, which sets a handler of its own
             _shown(as_json) as show,
-            RayParameterServer.create(shards, workers, bound, name) as ps,
+            _group(shards, workers, bound, name) as ps,
         ):
             if load_from:
                 ps.load(load_from)
+            show({"state": "started", "name": name, "ray_address": _ray_address()})
             watch = Watch(ps, stop, show, save_to=save_to, interval_s=interval_s)
             while watch.step() is not State.CLOSED:
                 continue
     except WeimlError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+def _group(shards: int, workers: int, staleness: int | None, name: str) -> ParameterServer:
+    from weiml.ps import RayParameterServer  # not above: it imports Ray
+
+    return RayParameterServer.create(shards, workers, staleness, name)
+
+
+def _ray_address() -> str:
+    """Return what others give to ``ray.init(address=...)`` to reach the group."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _staleness(text: str) -> int | None:
@@ -126,15 +143,12 @@ def _cluster(address: str) -> Iterator[None]:
         with connected(address):
             yield
         return
+    os.environ.setdefault(_LOOPBACK_ONLY, "0")  # read when Ray is imported
     import ray
 
     try:
         ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
+            address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR"
         )
         yield
     finally:
@@ -165,6 +179,8 @@ def _shown(as_json: bool) -> Iterator[Show]:
     started = time.monotonic()
 
     def line(status: dict[str, Any]) -> str:
+        if "ray_address" in status:
+            return f"{status['name']}: {status['state']} in the Ray cluster {status['ray_address']}"
         if "rows" not in status:
             return f"{status['name']}: {status['state']}"
         clocks = " ".join(f"{worker}:{tick}" for worker, tick in status["clocks"].items())

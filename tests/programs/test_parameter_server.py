@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -59,6 +60,47 @@ def left_of(mark: str) -> set[int]:
     return left
 
 
+def listening_beyond_loopback(pids: set[int]) -> list[str]:
+    """Return the addresses, as /proc writes them, where the processes accept from outside."""
+    sockets = set()
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for handle in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    sockets.add(os.readlink(handle))
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            address, state, inode = words[1], words[3], words[9]
+            # 0A: listening. The bytes of 127.0.0.1 are written backwards in 32-bit words.
+            if f"socket:[{inode}]" in sockets and state == "0A":
+                host = address.partition(":")[0]
+                if not host.endswith("0100007F") and host != "0" * 24 + "01000000":
+                    found.append(address)
+    return found
+
+
+def push_from_elsewhere(root: Path, address: str) -> None:
+    """Push to the served table from another process, which finds the group by its name."""
+    code = f"""
+import numpy as np, ray
+from weiml.ps import RayParameterServer
+ray.init(address={address!r}, log_to_driver=False)
+client = RayParameterServer.connect("served").client()
+keys = np.arange(20, dtype=np.uint64)
+client.push("t", keys, np.full((20, 1), 2.0, np.float32)).wait()
+"""
+    joining = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env=environment() | joining,
+        timeout=DEADLINE_S,
+        check=True,
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_until_a_signal_then_saves_and_leaves_no_process(
     root: Path, tmp_path: Path, number: signal.Signals
@@ -83,11 +125,16 @@ def test_it_serves_until_a_signal_then_saves_and_leaves_no_process(
         try:
             assert process.stdout is not None
             states = looks(process.stdout)
+            started = next(states)
+            assert started["state"] == "started"
+            assert started["ray_address"].startswith("127.0.0.1:")
+            assert listening_beyond_loopback(marked(mark)) == []
             first = next(states)
             assert first["state"] == "serving"
             assert first["rows"] == 20
             assert (first["name"], first["num_shards"], first["num_workers"]) == ("served", 2, 3)
             assert {process.pid, *(shard["pid"] for shard in first["shards"])} <= marked(mark)
+            push_from_elsewhere(root, started["ray_address"])
             if number is signal.SIGINT:
                 os.killpg(process.pid, number)  # a terminal's Ctrl-C reaches the whole group
             else:
@@ -102,7 +149,7 @@ def test_it_serves_until_a_signal_then_saves_and_leaves_no_process(
         ps.load(str(target))
         values = ps.client().pull("t", keys).wait()
         assert values is not None
-        assert values.tolist() == [[-1.0]] * 20
+        assert values.tolist() == [[-3.0]] * 20
 
 
 @pytest.mark.parametrize(

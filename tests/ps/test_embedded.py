@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import pickle
 
 import numpy as np
 import pytest
@@ -32,6 +33,14 @@ def test_a_closed_server_says_so() -> None:
     ps.close()
     with pytest.raises(ParameterServerError, match="'mine' is closed"):
         client.pull("t", KEYS)
+
+
+def test_copies_that_would_drift_apart_are_refused() -> None:
+    ps = EmbeddedParameterServer()
+    with pytest.raises(TypeError, match="use RayParameterServer to share one"):
+        pickle.dumps(ps)
+    with pytest.raises(TypeError, match="send the server and call its client"):
+        pickle.dumps(ps.client())
 
 
 def test_the_example_runs() -> None:

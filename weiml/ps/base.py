@@ -110,6 +110,13 @@ class Client(abc.ABC):
 
     worker: int | None
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # A copy would number its requests like the original, and be taken for its echo.
+        raise TypeError(
+            "a parameter server's client cannot be copied or sent to another process; send the "
+            "server and call its client() there"
+        )
+
     @abc.abstractmethod
     def pull(self, table: str, keys: np.ndarray, what: PullWhat = "weights") -> Ticket:
         """Ask for the rows of `keys` uint64 (n,); the answer is float32 (n, dim) or (n, width).

@@ -62,6 +62,12 @@ class EmbeddedTransport(Transport):
         self.config = config
         self._shards = [Shard(config, index) for index in range(config.num_shards)]
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(
+            "an embedded parameter server lives in one process: a copy elsewhere would train "
+            "tables of its own; use RayParameterServer to share one"
+        )
+
     def send(self, shard: int, verb: str, *arguments: Any) -> _Answer:
         """Run one request now, or when it is waited for if the clock holds it up."""
         if not self._shards:
