@@ -185,7 +185,7 @@ def _shown(as_json: bool) -> Iterator[Show]:
             return f"{status['name']}: {status['state']}"
         clocks = " ".join(f"{worker}:{tick}" for worker, tick in status["clocks"].items())
         return (
-            f"{status['name']}: {status['state']} · {status['num_shards']} shards · "
+            f"{status['name']}: {status['state']} · shards {status['num_shards']} · "
             f"{status['rows']:,} rows · {status['bytes'] / 2**20:,.1f} MiB · "
             f"{status['pulls']:,} pulls · {status['pushes']:,} pushes · "
             f"sequence {status['sequence']:,} · clocks {clocks}"
@@ -193,9 +193,14 @@ def _shown(as_json: bool) -> Iterator[Show]:
 
     if console.is_terminal:
         with console.status("starting") as live:
-            yield lambda status: live.update(
-                f"{line(status)} · up {time.monotonic() - started:,.0f} s"
-            )
+
+            def update(status: dict[str, Any]) -> None:
+                if status["state"] == State.SERVING.value:
+                    live.update(f"{line(status)} · up {time.monotonic() - started:,.0f} s")
+                else:  # worth keeping above the live line
+                    console.print(line(status), highlight=False, soft_wrap=True)
+
+            yield update
         return
 
     def moved(status: dict[str, Any]) -> None:
