@@ -10,13 +10,14 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from weiml.data import FeatureView
 from weiml.errors import ClusterError, ConfigError, ParameterServerError, RequestError
 from weiml.models import Predictor
 from weiml.ps import Cut, Delta
-from weiml.serving import Client, Endpoint, Servable, Tensor, deploy
+from weiml.serving import Client, Endpoint, FeedConfig, Servable, Tensor, deploy, rank_feeds
 from weiml.serving.app import check_port
 
 NOW = 900_000_000
@@ -155,6 +156,20 @@ def test_a_delta_reaches_all_replicas_without_a_restart(endpoint: Endpoint, feed
     assert stats["sequence"] == sequence
     assert stats["delivery_ms"] > 0
     assert stats["staleness_s"] < 60
+
+
+def test_feeds_that_are_not_the_snapshots_are_refused(endpoint: Endpoint, feed: Any) -> None:
+    """`rank_feeds` compares with the saved model: after updates it must not agree."""
+    examples = pq.read_table(feed.examples)
+    endpoint.reset()
+    feeds = rank_feeds(endpoint, "lr", feed.models["lr"], examples, FeedConfig(users=2, top_k=3))
+    assert feeds.max_difference <= 1e-5
+    assert feeds.to_text(items=1).count("\n") == 3
+    endpoint.wait_for(endpoint.publish({"lr": delta_for(feed, "lr", 50_003, 0.4)}))
+    with pytest.raises(ClusterError, match="differ from offline ones by up to .* more than tol"):
+        rank_feeds(endpoint, "lr", feed.models["lr"], examples)
+    with pytest.raises(ConfigError, match="top_k must be at least 1, got 0"):
+        FeedConfig(top_k=0)
 
 
 def test_events_reach_all_replicas(endpoint: Endpoint, client: Client) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import weiml
 from weiml.config import nearest
 from weiml.errors import RequestError, WeimlError
 from weiml.serving.events import parse_events
@@ -33,7 +34,6 @@ _FIXED = {
     "/v2/health/ready": "GET",
     "/v2/events": "POST",
 }
-_PACKAGE_VERSION = "0.1.0"
 _log = logging.getLogger(__name__)
 
 
@@ -118,7 +118,7 @@ class Routes:
         if path == "/v2":
             extensions = ["model_statistics", "feedback_events"]
             return _json(
-                {"name": "weiml", "version": _PACKAGE_VERSION, "extensions": extensions}
+                {"name": "weiml", "version": weiml.__version__, "extensions": extensions}
                 | {"models": list(self.servable.models)}
             )
         if path == "/v2/health/ready" and not self.ready:
