@@ -162,6 +162,11 @@ def replay_plot(replay: Mapping[str, Any]) -> str | None:
         for i, (key, label) in enumerate((("online_auc", "online"), ("frozen_auc", "frozen"))):
             points = [(p["events"], p[key]) for p in curve if p.get(key) is not None]
             _line(axes, i, *_columns(points), label)
+        # Over few events AUC jumps; those jumps shall not flatten the rest.
+        late = curve[len(curve) // 10 :]
+        values = [p[key] for p in late for key in ("online_auc", "frozen_auc") if p.get(key)]
+        margin = 0.01 + 0.15 * (max(values) - min(values))
+        axes.set_ylim(min(values) - margin, max(values) + margin)
         axes.set(title="Progressive AUC", xlabel="events of the test period", ylabel="AUC so far")
         axes.xaxis.set_major_formatter(_thousands)
         axes.legend()

@@ -32,8 +32,8 @@ def number(value: Any) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in percent."""
-    return f"{100 * share:.0f} %"
+    """A share in percent, not to be broken."""
+    return f"{100 * share:.0f}\u00a0%"
 
 
 def seconds(value: float | None) -> str:
