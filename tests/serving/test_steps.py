@@ -96,6 +96,29 @@ def test_a_model_is_registered_served_and_taught(
     assert [v.version for v in known_versions(tmp_path)] == [1]
 
 
+def test_the_metrics_of_a_selection_are_logged(feed: Any, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(feed.models["lr"], model)
+    candidates = [
+        {"version": "a.1", "metrics": {"auc": 0.7}},
+        {"version": "b.1", "metrics": {"auc": 0.8, "log_loss": 0.5}},
+    ]
+    text = json.dumps({"metric": "auc", "selected": "b.1", "candidates": candidates})
+    (model / "selection.json").write_text(text)
+    flow = from_xml(f"""<flow name="register" steps="weiml.serving.steps">
+      <node id="registered" engine="python">
+        <input name="model" class="test.serve.path"><path>{model}</path></input>
+        <output name="version" class="serve.register" dependency="model">
+          <registry>{tmp_path / "registry"}</registry><name>shop</name><alias>live</alias>
+        </output>
+      </node>
+    </flow>""")
+    run_flow(flow, tmp_path / "runs")
+    version = ModelRegistry(tmp_path / "registry").get("shop", "live")
+    assert version.metrics == {"validation.auc": 0.8, "validation.log_loss": 0.5}
+    assert version.params == {"model": "lr", "version": Predictor.load(model).version}
+
+
 def known_versions(tmp_path: Path) -> Any:
     return ModelRegistry(tmp_path / "registry").versions("feed")
 

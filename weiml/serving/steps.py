@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from weiml.config import from_mapping, load_config, parse_overrides
 from weiml.errors import DataError, FlowError
 from weiml.flow import StepContext, step
+from weiml.models import ModelFolder
 from weiml.serving.app import Endpoint
 from weiml.serving.config import ServingConfig
 from weiml.serving.engine import ServingSession
@@ -40,20 +41,24 @@ def register_model(
     Args:
         context: of an output step.
         model: the model's folder.
-        metrics: a JSON file (or a folder with metrics.json) whose numbers are logged with it.
+        metrics: a JSON file (or a folder with metrics.json) whose numbers are logged with it; by
+            default those that ``train.select`` left in the model's folder.
         registry: the registry's folder; it is made if it is not there. Not a Path: what is in it
             is no input of this step, or each version would make the next.
         name: of the registered model.
         alias: points at the version once it is complete.
 
     Raises:
-        RegistryError: the folder holds no model, or the name is not usable.
+        DataError: the folder holds no model.
+        RegistryError: the name is not usable.
     """
+    saved = ModelFolder.open(model)
     context.progress(f"registering {name}")
     version = ModelRegistry(registry).register(
         name,
         model,
-        {} if metrics is None else _numbers(_read_json(metrics, "metrics.json")),
+        _selected(model) if metrics is None else _numbers(_read_json(metrics, "metrics.json")),
+        params={"model": saved.manifest["model"]["name"], "version": saved.version},
         tags={"flow": context.flow.name},
         alias=alias,
     )
@@ -234,6 +239,15 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise DataError(f"{file} must hold a JSON object")
     return tree
+
+
+def _selected(model: Path) -> dict[str, float]:
+    """Return the validation metrics by which a model was chosen, if it was."""
+    if not (model / "selection.json").exists():
+        return {}
+    tree = _read_json(model, "selection.json")
+    chosen = [c for c in tree["candidates"] if c["version"] == tree["selected"]]
+    return _numbers({"validation": chosen[0]["metrics"]}) if chosen else {}
 
 
 def _numbers(tree: dict[str, Any], prefix: str = "") -> dict[str, float]:
