@@ -91,10 +91,6 @@ def test_a_model_is_registered_served_and_taught(
     captured = capfd.readouterr()
     assert "raylet" not in captured.out + captured.err
 
-    again = run_flow(flow(feed, tmp_path), tmp_path / "runs")
-    assert again.reports == result.reports
-    assert [v.version for v in known_versions(tmp_path)] == [1]
-
 
 def test_the_metrics_of_a_selection_are_logged(feed: Any, tmp_path: Path) -> None:
     model = tmp_path / "model"
@@ -114,13 +110,11 @@ def test_the_metrics_of_a_selection_are_logged(feed: Any, tmp_path: Path) -> Non
       </node>
     </flow>""")
     run_flow(flow, tmp_path / "runs")
-    version = ModelRegistry(tmp_path / "registry").get("shop", "live")
+    run_flow(flow, tmp_path / "runs")  # from the cache: what the registry got is no reason to run
+    (version,) = ModelRegistry(tmp_path / "registry").versions("shop")
+    assert version.aliases == ("live",)
     assert version.metrics == {"validation.auc": 0.8, "validation.log_loss": 0.5}
     assert version.params == {"model": "lr", "version": Predictor.load(model).version}
-
-
-def known_versions(tmp_path: Path) -> Any:
-    return ModelRegistry(tmp_path / "registry").versions("feed")
 
 
 @pytest.mark.usefixtures("ray_session")
