@@ -19,12 +19,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from weiml.cli.ray_address import connected
+from weiml.cluster import ray_running
 from weiml.errors import ConfigError, ParameterServerError, WeimlError
 from weiml.ps import ParameterServer
-
-_LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Ray's switch, 0 for no clusters: without it a local Ray listens on the machine's own address."""
 
 Show = Callable[[dict[str, Any]], None]
 
@@ -98,7 +95,7 @@ def main(
             raise ParameterServerError(f"--save-to {save_to} exists already; give another path")
         bound = _staleness(staleness)
         with (
-            _cluster(address),
+            ray_running(address),
             _signals(stop),  # after Ray's start, which sets a handler of its own
             _shown(as_json) as show,
             _group(shards, workers, bound, name) as ps,
@@ -134,25 +131,6 @@ def _staleness(text: str) -> int | None:
         return int(text)
     except ValueError:
         raise ConfigError(f"--staleness must be a number or none, got {text!r}") from None
-
-
-@contextlib.contextmanager
-def _cluster(address: str) -> Iterator[None]:
-    """Join the Ray cluster at `address`, or bring one for as long as the group lives."""
-    if address != "local":
-        with connected(address):
-            yield
-        return
-    os.environ.setdefault(_LOOPBACK_ONLY, "0")  # read when Ray is imported
-    import ray
-
-    try:
-        ray.init(
-            address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-        )
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import ray
 
 from benchmarks.harness import Case, run
+from weiml.cluster import start_ray
 from weiml.data import (
     BatchDataset,
     FeatureView,
@@ -70,13 +71,7 @@ def fit(
 
 def cases(quick: bool) -> Iterator[Case]:
     """Compare the transports on a Ray of the benchmark's own."""
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        _node_ip_address="127.0.0.1",
-    )
+    start_ray(num_cpus=2)
     try:
         with tempfile.TemporaryDirectory() as folder:
             size = 20_000 if quick else 200_000

@@ -33,13 +33,9 @@ def ray_session() -> Iterator[None]:
     """One local Ray for the suite: two logical cores, loopback only."""
     import ray
 
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        _node_ip_address="127.0.0.1",
-        object_store_memory=512 * 1024**2,
-    )
+    from weiml.cluster import start_ray
+
+    start_ray(num_cpus=2, object_store_bytes=512 * 1024**2)
     yield
     ray.shutdown()
 

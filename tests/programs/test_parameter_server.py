@@ -84,18 +84,18 @@ def listening_beyond_loopback(pids: set[int]) -> list[str]:
 def push_from_elsewhere(root: Path, address: str) -> None:
     """Push to the served table from another process, which finds the group by its name."""
     code = f"""
-import numpy as np, ray
+import numpy as np
+from weiml.cluster import join_ray
 from weiml.ps import RayParameterServer
-ray.init(address={address!r}, log_to_driver=False)
+join_ray({address!r})
 client = RayParameterServer.connect("served").client()
 keys = np.arange(20, dtype=np.uint64)
 client.push("t", keys, np.full((20, 1), 2.0, np.float32)).wait()
 """
-    joining = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     subprocess.run(
         [sys.executable, "-c", code],
         cwd=root,
-        env=environment() | joining,
+        env=environment(),
         timeout=DEADLINE_S,
         check=True,
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from weiml.cli.console import JsonOption, speaking, table
-from weiml.cli.ray_address import AddressOption, connected
+from weiml.cluster import ray_running
 
 __all__ = ["app"]
 
@@ -19,14 +19,20 @@ def status(
     name: Annotated[
         str | None, typer.Argument(help="A group's name; all groups when left out.")
     ] = None,
-    address: AddressOption = "auto",
+    address: Annotated[
+        str,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="The Ray cluster: HOST:PORT, or auto for one on this machine.",
+        ),
+    ] = "auto",
     json: JsonOption = False,
 ) -> None:
     """Show rows, memory, requests and the workers' clocks of parameter servers.
 
     Example: weiml ps status weiml-ps --json
     """
-    with speaking(json) as console, connected(address):
+    with speaking(json) as console, ray_running(address):
         from weiml.ps import RayParameterServer, list_groups
 
         names = [name] if name else list_groups()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from weiml.cli.console import Console, JsonOption, SetOption, speaking, table
-from weiml.cli.ray_address import ray_for
+from weiml.cluster import ray_running
 from weiml.config import from_mapping, load_config, parse_overrides
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def train(
         training = BatchDataset.open(features / "train")
         held_out = features / "validation"
         validation = BatchDataset.open(held_out) if held_out.exists() else None
-        with ray_for(settings.transport), _epochs(console) as progress:
+        cluster = ray_running() if settings.transport == "ray" else contextlib.nullcontext()
+        with cluster, _epochs(console) as progress:
             result = Trainer(settings).fit(training, validation, progress=progress)
         result.save(output)
         payload = {

@@ -135,7 +135,7 @@ def test_an_address_that_does_not_answer_is_an_error(
     assert status == 1
     last = err.strip().splitlines()[-1]
     assert (
-        f"flow.xml:2: node 'a': engine 'ray_data' does not open: no Ray at RAY_ADDRESS='{address}'"
+        f"flow.xml:2: node 'a': engine 'ray_data' does not open: no Ray cluster at '{address}'"
         in last
     )
     assert "ray start --head" in last
