@@ -142,8 +142,8 @@ def test_groups_that_define_nothing_are_left_out() -> None:
 
 
 def test_many_groups_keep_their_precision(rng: np.random.Generator) -> None:
-    count = 20_000
-    groups = rng.integers(0, 5_000, count).astype(np.uint64) * np.uint64(2**40)
+    count = 4_000
+    groups = rng.integers(0, 1_000, count).astype(np.uint64) * np.uint64(2**40)
     scores = np.round(rng.random(count), 1)
     labels = rng.integers(0, 2, count)
     assert metrics.gauc(labels, scores, groups) == pytest.approx(

@@ -11,17 +11,20 @@ from tests.models.conftest import make_batch
 from tests.train.conftest import Sets
 from weiml.config import from_mapping
 from weiml.errors import ConfigError, DataError
-from weiml.models import DENSE_VECTOR, Predictor, auc
+from weiml.models import DENSE_VECTOR, Predictor, auc, pulled
 from weiml.ps import EmbeddedParameterServer, ParameterServer, RayParameterServer
 from weiml.train import OnlineTrainer, ProgressiveMetrics, TrainConfig, Trainer
 
 
+def train(model: str, sets: Sets, folder: Path) -> Path:
+    small = {"hidden": [16], "embedding_dim": 4, "wide": {"alpha": 0.5}}
+    values = {"model": model, "epochs": 1, "wide_deep": small, "batch_size": 128}
+    return Trainer(from_mapping(TrainConfig, values)).fit(sets.train).save(folder).path
+
+
 @pytest.fixture(params=["lr", "wide_deep"])
 def folder(request: pytest.FixtureRequest, sets: Sets, tmp_path: Path) -> Path:
-    small = {"hidden": [16], "embedding_dim": 4, "wide": {"alpha": 0.5}}
-    values = {"model": request.param, "epochs": 1, "wide_deep": small, "batch_size": 128}
-    result = Trainer(from_mapping(TrainConfig, values)).fit(sets.train)
-    return result.save(tmp_path / "model").path
+    return train(request.param, sets, tmp_path / "model")
 
 
 def follow(folder: Path, server: ParameterServer) -> tuple[OnlineTrainer, Predictor]:
@@ -65,19 +68,20 @@ def test_both_transports_learn_alike(folder: Path, ray_session: None) -> None:
     np.testing.assert_array_equal(embedded.score(test), remote.score(test))
 
 
-def test_two_learners_share_the_dense_part(folder: Path) -> None:
-    with EmbeddedParameterServer() as server:
-        first = OnlineTrainer(folder, server)
-        if not len(first.model.dense_vector()):
-            pytest.skip("a model without a dense part")
+def test_the_dense_part_is_the_servers(sets: Sets, tmp_path: Path) -> None:
+    folder = train("wide_deep", sets, tmp_path / "model")
+    with EmbeddedParameterServer(2) as server:
+        trainer = OnlineTrainer(folder, server)
         client = server.client()
-        start = client.wait(client.pull_vector(DENSE_VECTOR))
-        first.learn(make_batch(50, 1))
-        after = client.wait(client.pull_vector(DENSE_VECTOR))
-        assert start is not None
-        assert after is not None
+        start = pulled(client, client.pull_vector(DENSE_VECTOR))
+        trainer.learn(make_batch(50, 1))
+        after = pulled(client, client.pull_vector(DENSE_VECTOR))
         assert not np.array_equal(start, after)
-        np.testing.assert_allclose(after, first.model.dense_vector(), atol=1e-6)
+        np.testing.assert_allclose(after, trainer.model.dense_vector(), atol=1e-6)
+        # What another learner adds is part of the next score.
+        before = trainer.score(make_batch(20, 2))
+        client.wait(client.push_vector(DENSE_VECTOR, np.ones_like(after)))
+        assert np.abs(trainer.score(make_batch(20, 2)) - before).max() > 1e-3
 
 
 def test_wrong_use_is_named(folder: Path, tmp_path: Path) -> None:
