@@ -34,7 +34,8 @@ from weiml.features import Batch, FeatureEncoder, FeatureSpec, count_collisions
 from weiml.flow import StepContext, step
 
 ROOT = Path(__file__).resolve().parent.parent
-QUICK = {"epochs": "1", "trials": "2", "replay_events": "1000"}  # what --quick sets, where the flow has it
+# What --quick sets.
+QUICK = {"epochs": "1", "trials": "2", "replay_events": "1000"}
 ZIP_DIGITS = 3  # the region; the full code is nearly a name
 COLUMNS = (
     *("user_id", "item_id", "timestamp", "rating", "label", "split"),

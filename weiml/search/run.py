@@ -20,6 +20,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
+from weiml.cluster import ray_running
 from weiml.errors import ClusterError, WeimlError
 from weiml.search.base import Evaluate, Progress, SearchConfig
 from weiml.search.journal import Journal
@@ -70,7 +71,7 @@ def _run_trials(
     done = journal.num_finished
     remaining = config.trials - done
     tell = _teller(journal, config, progress) if progress is not None else None
-    with _ray_running(), _signals_kept() as interrupted:
+    with ray_running(), _signals_kept() as interrupted:
         at_a_time = min(remaining, _concurrency(config))
         if progress is not None:
             text = f"{done} trials done before, {remaining} to run, {at_a_time} at a time"
@@ -204,24 +205,6 @@ def _result(
         num_new=len(records) - before,
         seconds=seconds,
     )
-
-
-@contextmanager
-def _ray_running() -> Iterator[None]:
-    """The Ray of this process, or a local one for as long as the search lasts."""
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(
-        _node_ip_address="127.0.0.1",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager

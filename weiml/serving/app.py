@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from weiml.cluster import start_ray
 from weiml.config import to_mapping
 from weiml.errors import ClusterError
 from weiml.ps import Delta
@@ -179,7 +178,7 @@ def deploy(config: ServingConfig) -> Endpoint:
     endpoint: Endpoint | None = None
     try:
         if owned.ray:
-            _start_ray()
+            start_ray()
         endpoint = Endpoint(config, start_hub(config), owned)
         with _quiet():
             _run(config)
@@ -321,26 +320,6 @@ def _reason(status: Any) -> str:
     lines = [line.strip() for message in messages for line in message.splitlines()]
     raised = [line for line in lines if line.startswith("weiml.errors.")]
     return raised[-1].partition(": ")[2] if raised else " ".join(lines)[-500:]
-
-
-def _start_ray() -> None:
-    import ray
-
-    # Ray puts a SIGTERM handler of its own that exits at once; ours cleans up.
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
-        )
-        if main:
-            signal.signal(signal.SIGTERM, handler)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"a local Ray does not start: {error}") from error
 
 
 def _running_serve_port() -> int | None:

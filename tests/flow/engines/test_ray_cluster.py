@@ -30,12 +30,12 @@ def tasks(context):
     context.report("address", ray.get_runtime_context().gcs_address)
     import psutil
     listening = {
-        link.laddr.ip
+        link.laddr.ip.removeprefix("::ffff:")
         for process in [psutil.Process(), *map(psutil.Process, pids)]
         for link in process.net_connections("tcp")
         if link.status == "LISTEN"
     }
-    context.report("listening", sorted(ip.removeprefix("::ffff:") for ip in listening))
+    context.report("listening", sorted(listening))
     remote = ray.remote(double)
     context.report("values", ray.get([remote.remote(i) for i in range(3)]))
 
