@@ -6,6 +6,7 @@ Run it with ``python -m pipelines.feed``; the flow itself is configs/flows/feed.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from weiml.config import load_config
 from weiml.data import (
     SPLITS,
     FeatureView,
@@ -31,7 +33,7 @@ from weiml.data import (
 )
 from weiml.errors import ConfigError, DataError, WeimlError
 from weiml.features import Batch, FeatureEncoder, FeatureSpec, count_collisions
-from weiml.flow import StepContext, step
+from weiml.flow import FlowResult, StepContext, step
 
 ROOT = Path(__file__).resolve().parent.parent
 # What --quick sets.
@@ -224,20 +226,52 @@ def _encode(encoder: FeatureEncoder, rows: pa.Table) -> pa.Table:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the feed flow, from raw ratings to a report, and print the last node's outputs."""
+    """Run the feed flow, from raw ratings to a report; the last line names the numbers as JSON."""
     from weiml.flow import load_flow, run_flow
+    from weiml.report import ReportData, print_report
 
     flow = load_flow(arguments.flow)
     known = {param.name for param in flow.params}
     chosen: dict[str, object] = {"dataset": arguments.dataset}
-    chosen |= {name: value for name, value in QUICK.items() if arguments.quick and name in known}
-    if arguments.keep:
-        chosen["keep"] = "true"
+    chosen["registry"] = str(arguments.runs / "registry")
+    chosen |= QUICK if arguments.quick else {}
+    chosen = {name: value for name, value in chosen.items() if name in known}
     chosen |= _overrides(arguments.set)
+    if arguments.keep:
+        _stop_kept(arguments.runs)
     result = run_flow(flow, arguments.runs, params=chosen)
-    last = list(result.nodes.values())[-1]
-    for path in last.outputs.values():
-        print(path)
+    numbers = result.artifact("report.numbers") / "numbers.json"
+    print_report(ReportData.load(numbers))
+    if arguments.keep:
+        _keep(result, arguments.runs)
+    print(f"\nreport: {result.artifact('report.report') / 'report.html'}")
+    print(f"numbers: {numbers}")
+
+
+def _stop_kept(runs: Path) -> None:
+    """End the endpoint that an earlier run left up: it has the port that ours will want."""
+    from weiml.serving import stop_background
+
+    if stop_background(runs / "endpoint"):
+        print(f"stopped the endpoint that {runs} had left up", file=sys.stderr)
+
+
+def _keep(result: FlowResult, runs: Path) -> None:
+    """Serve the registered model from a process of its own, and say how to ask and stop it."""
+    from weiml.serving import ServingConfig, start_background
+    from weiml.serving.steps import resolve_model
+
+    model = resolve_model(result.artifact("registry.version"))
+    view = result.artifact("features.view")
+    named = [f"models.feed={json.dumps(str(model))}", f"view={json.dumps(str(view))}"]
+    config = load_config(ServingConfig, ROOT / "configs/serving/feed.toml", named)
+    print("\nstarting the endpoint", file=sys.stderr)
+    state = start_background(config, runs / "endpoint")
+    tool = Path(sys.executable).with_name("weiml")
+    print(f"\nthe endpoint stays up at {state['url']} (pid {state['pid']}); ask it with")
+    print(f"  {tool} predict 13 --url {state['url']} --top 5")
+    print(f"  curl {state['url']}/v2/models/feed")
+    print(f"and stop it with\n  {tool} serve --stop --folder {runs / 'endpoint'}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -253,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="set a parameter of the flow; may be given again",
     )
     parser.add_argument("--quick", action="store_true", help="fewer epochs and trials")
-    parser.add_argument("--keep", action="store_true", help="leave the endpoint up until Ctrl-C")
+    parser.add_argument("--keep", action="store_true", help="leave an endpoint up at the end")
     parser.add_argument(
         "--flow",
         type=Path,

@@ -16,6 +16,7 @@ from weiml.report.data import (
 
 if TYPE_CHECKING:
     from weiml.report.html import render, write_report
+    from weiml.report.terminal import print_report
 
 __all__ = [
     "Curves",
@@ -25,15 +26,20 @@ __all__ = [
     "NodeTime",
     "RankedItem",
     "ReportData",
+    "print_report",
     "render",
     "write_report",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Matplotlib and jinja2 are imported when a page is made."""
+    """Matplotlib, jinja2 and rich are imported when a report is made or printed."""
     if name in ("render", "write_report"):
         from weiml.report import html
 
         return getattr(html, name)
+    if name == "print_report":
+        from weiml.report.terminal import print_report
+
+        return print_report
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
