@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+import logging
+
 import pytest
 
 from tests.flow.conftest import Run
@@ -36,3 +39,28 @@ def test_ray_data_is_sized_for_the_machine_and_put_back(run: Run) -> None:
     assert reports["b"]["blocks"] == reports["b"]["shuffle"] == 3
     assert DataContext.get_current() is before
     assert ray.is_initialized()  # a Ray that was there is left alone
+
+
+@step("test.chatter")
+def chatter(context: StepContext) -> None:
+    import ray
+    from ray.util.debug import reset_log_once
+
+    (console,) = (h for h in logging.getLogger("ray.data").handlers if h.name == "console")
+    assert isinstance(console, logging.StreamHandler)
+    before = console.setStream(io.StringIO())
+    reset_log_once("ray_data_progress_manager_disabled")  # said once a process
+    ray.data.range(8).map(lambda row: row).materialize()
+    log = logging.getLogger("ray.data.dataset")
+    log.warning("The Ray cluster currently does not have any available CPUs.")
+    log.warning("a warning")
+    log.error("an error")
+    context.report("lines", console.setStream(before).getvalue().splitlines())
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_ray_data_keeps_its_notes_to_its_log(run: Run) -> None:
+    flow = FlowBuilder("f")
+    flow.node("a", engine="ray_data").process("s", "test.chatter")
+    lines = run(flow.build())[0].reports["a"]["lines"]
+    assert [line.rpartition("-- ")[2] for line in lines] == ["a warning", "an error"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from weiml.flow.context import NodeContext
@@ -13,6 +15,8 @@ from weiml.flow.graph import Node
 __all__ = ["RayDataEngine", "RayDataSession"]
 
 _MIB = 1024**2
+# A flow's own actors may hold all CPUs for a while; and we switch the bars off ourselves.
+_EXPECTED = ("does not have any available CPUs", "Progress bars disabled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +27,15 @@ class RayDataSession:
     num_blocks: int
     """How many blocks or partitions to ask for; Ray's own default of 200 is for clusters."""
     settings: ExitStack
-    """Puts Ray Data's own settings back when closed."""
+    """Puts Ray Data's own settings and log back when closed."""
 
 
 @register_engine
 class RayDataEngine(Engine):
-    """Blocks are 2 × CPUs (option ``num_blocks``), rows keep their order, no progress bars."""
+    """Blocks are 2 × CPUs (option ``num_blocks``), rows keep their order, no progress bars.
+
+    What Ray Data logs below a warning goes to its log file only, not between the flow's lines.
+    """
 
     name = "ray_data"
     options = {"num_blocks": int}  # noqa: RUF012 - declared ClassVar in the base
@@ -55,8 +62,27 @@ class RayDataEngine(Engine):
         changed.execution_options.preserve_order = True  # the same input gives the same files
         settings = ExitStack()
         settings.enter_context(DataContext.current(changed))
+        settings.enter_context(_quiet())
         return RayDataSession(num_cpus=num_cpus, num_blocks=num_blocks, settings=settings)
 
     def close(self, session: RayDataSession) -> None:
         """Put Ray Data's context back."""
         session.settings.close()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray Data's notes on its executions off the screen; its log file gets them all."""
+    console = [h for h in logging.getLogger("ray.data").handlers if h.get_name() == "console"]
+    for handler in console:
+        handler.addFilter(_is_news)
+    try:
+        yield
+    finally:
+        for handler in console:
+            handler.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    text = record.getMessage()
+    return record.levelno >= logging.WARNING and not any(known in text for known in _EXPECTED)
