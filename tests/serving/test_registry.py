@@ -119,6 +119,22 @@ def test_errors_name_what_is_near(registry: ModelRegistry, model: Path, tmp_path
         ModelRegistry("postgresql://host/db")
 
 
-def test_serving_does_not_import_mlflow() -> None:
-    code = "import sys, weiml.serving; sys.exit('mlflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_reading_makes_no_registry(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="typo is not a model registry: it has no mlflow.db"):
+        ModelRegistry(tmp_path / "typo", create=False)
+    assert not (tmp_path / "typo").exists()
+
+
+def test_mlflow_is_imported_by_the_registry_alone_and_says_nothing(tmp_path: Path) -> None:
+    code = (
+        "import logging, sys, weiml.serving\n"
+        "assert 'mlflow' not in sys.modules\n"
+        "weiml.serving.ModelRegistry(sys.argv[1])\n"
+        "logging.getLogger('mlflow.store').error('shown')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("shown")

@@ -97,7 +97,7 @@ def _named(registry: Path | None) -> Any:
             raise ConfigError(f"{text!r} needs --registry, the folder of the model registry")
         from weiml.serving import ModelRegistry
 
-        return name, ModelRegistry(registry).get(name, version or "latest").folder
+        return name, ModelRegistry(registry, create=False).get(name, version or "latest").folder
 
     return read
 

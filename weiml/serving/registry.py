@@ -46,7 +46,8 @@ class ModelVersion:
 class ModelRegistry:
     """Registered models below one folder (a path or its ``sqlite:///folder/mlflow.db``).
 
-    The folder holds ``mlflow.db`` and ``artifacts/``; ``mlflow ui`` opens it.
+    The folder is made unless `create` is false: who only reads would find nothing in a new one.
+    It holds ``mlflow.db`` and ``artifacts/``; ``mlflow ui`` opens it.
 
     A version becomes visible, to `versions`, `get` and aliases, only once its folder is copied
     in full and it is marked complete; what a crash leaves behind is never returned. Not safe
@@ -58,7 +59,7 @@ class ModelRegistry:
         >>> registry.get("feed", "champion").folder                             # doctest: +SKIP
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, create: bool = True) -> None:
         text = str(folder)
         path = Path(text.removeprefix("sqlite:///")).parent if "://" in text else Path(folder)
         if "://" in text and not text.startswith("sqlite:///"):
@@ -66,10 +67,14 @@ class ModelRegistry:
                 f"the registry is a folder or sqlite:///folder/mlflow.db, got {text}"
             )
         self.folder = path.resolve()
+        if not create and not (self.folder / _DATABASE).is_file():
+            raise RegistryError(f"{self.folder} is not a model registry: it has no {_DATABASE}")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.uri = f"sqlite:///{self.folder / _DATABASE}"
         with _quiet():
-            self._client = _mlflow_client(self.uri)
+            from mlflow.tracking import MlflowClient
+
+            self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def register(
         self,
@@ -236,14 +241,6 @@ def _digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _mlflow_client(uri: str) -> Any:
-    # Set before the first import: mlflow would otherwise report its usage over the network.
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    from mlflow.tracking import MlflowClient
-
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
 @contextlib.contextmanager
 def _mlflow_errors(what: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
@@ -256,7 +253,11 @@ def _mlflow_errors(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep mlflow's and alembic's notes on database tables off the screen."""
+    """Keep mlflow's and alembic's notes on database tables off the screen; errors are shown."""
+    # Set before the first import: mlflow would otherwise report its usage over the network.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    import mlflow  # noqa: F401 - its import sets the levels, so it goes first
+
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
