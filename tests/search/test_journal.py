@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import random
 from pathlib import Path
@@ -74,6 +75,29 @@ def test_orphans_fail_and_are_tried_again(tmp_path: Path) -> None:
     assert text.count('"retry_of"') == 2
     with Journal(config(tmp_path), SPACE) as journal:
         assert [record.number for record in journal.records()] == [0, 3, 4, 5]
+
+
+@pytest.mark.parametrize("default", [None, 0.25])
+def test_wherever_it_is_cut_off_a_search_goes_on_to_the_same_trials(
+    tmp_path: Path, default: float | None
+) -> None:
+    space = Space({"x": Float(low=-1.0, high=1.0, default=default), "k": Int(low=1, high=9)})
+    with Journal(config(tmp_path / "whole"), space) as journal:
+        for _ in range(5):
+            number, params = journal.ask()
+            journal.complete(number, {"loss": params["x"] ** 2 + params["k"]})
+        whole = [record.params for record in journal.records()]
+    lines = (tmp_path / "whole" / "s" / "journal.log").read_text().splitlines(keepends=True)
+    begin = next(at for at, line in enumerate(lines) if json.loads(line)["op_code"] == 4)
+    for cut in range(begin + 1, len(lines)):
+        home = tmp_path / f"cut{cut}" / "s"
+        home.mkdir(parents=True)
+        (home / "journal.log").write_text("".join(lines[:cut]))
+        with Journal(config(home.parent), space) as journal:
+            while journal.num_finished < 5:
+                number, params = journal.ask()
+                journal.complete(number, {"loss": params["x"] ** 2 + params["k"]})
+            assert [record.params for record in journal.records()] == whole, lines[cut - 1]
 
 
 def test_defaults_are_tried_first(tmp_path: Path) -> None:

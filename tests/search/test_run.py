@@ -134,12 +134,13 @@ PROGRAM = """
     import sys
     from pathlib import Path
     import ray
+    from weiml.cluster import join_ray
     from weiml.search import Float, SearchConfig, Space, search
     from weiml.search.objectives import Bowl
 
     if __name__ == "__main__":
         folder, step_s, trials = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-        ray.init(address=sys.argv[4], log_to_driver=False)
+        join_ray(sys.argv[4])
         result = search(
             Bowl(steps=1, step_s=step_s),
             Space({"x": Float(low=-1.0, high=1.0)}),

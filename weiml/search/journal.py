@@ -34,6 +34,7 @@ from weiml.search.space import Choice, Float, Parameter, Space
 
 __all__ = ["Journal"]
 
+_FIXED = "fixed_params"  # where Optuna keeps what a trial was queued with
 _STATES = {
     State.COMPLETE: TrialState.COMPLETE,
     State.PRUNED: TrialState.PRUNED,
@@ -93,8 +94,7 @@ class Journal:
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         """Start a trial: its number and parameters."""
-        drawn = [t for t in self._frozen() if "retry_of" not in t.user_attrs]
-        self._study.sampler = self._sampler(len(drawn))
+        self._study.sampler = self._sampler(self._num_drawn())
         trial = self._study.ask(self._distributions)
         self._running[trial.number] = trial
         return trial.number, self._decode(trial.params)
@@ -197,7 +197,10 @@ class Journal:
                 )
 
     def _repair(self) -> None:
-        """Tell what a crash left running as failed, and queue its parameters again."""
+        """Tell what a crash left running as failed, and queue its parameters again.
+
+        A trial that was cut short while it was drawn is not queued: the next draw is the same.
+        """
         orphans = [trial for trial in self._frozen() if trial.state is State.RUNNING]
         if not orphans:
             return
@@ -205,7 +208,23 @@ class Journal:
         self._study.set_user_attr("orphans", numbers)
         for trial in orphans:
             self._study.tell(trial.number, state=State.FAIL)
-            self._study.enqueue_trial(trial.params, user_attrs={"retry_of": trial.number})
+            if self._is_whole(trial):
+                self._study.enqueue_trial(_known(trial), user_attrs={"retry_of": trial.number})
+            elif fixed := trial.system_attrs.get(_FIXED):
+                self._study.enqueue_trial(fixed, user_attrs=trial.user_attrs)
+
+    def _is_whole(self, trial: FrozenTrial) -> bool:
+        """Whether each of a trial's parameters has its value."""
+        return _known(trial).keys() == self._distributions.keys()
+
+    def _num_drawn(self) -> int:
+        """Trials that the sampler drew: not those queued again, nor those cut short meanwhile."""
+        orphans = set(self._orphans())
+        return sum(
+            "retry_of" not in trial.user_attrs
+            and (trial.number not in orphans or self._is_whole(trial))
+            for trial in self._frozen()
+        )
 
     def _enqueue(self, params: Mapping[str, Any], attributes: dict[str, Any]) -> None:
         encoded = {name: self._encode(name, value) for name, value in params.items()}
@@ -260,6 +279,11 @@ class _Unlocked(JournalFileSymlinkLock):
 
     def release(self) -> None:
         return None
+
+
+def _known(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's parameters, also those it was queued with and has not taken over yet."""
+    return {**trial.system_attrs.get(_FIXED, {}), **trial.params}
 
 
 def _take_lock(home: Path) -> int:
