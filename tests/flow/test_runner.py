@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -235,6 +237,32 @@ def test_bad_data_is_not_tried_again(run: Run) -> None:
     with pytest.raises(FlowError, match="failed: not yet"):
         run(flaky_flow(retries=3).build())
     assert Log.failures == 8
+
+
+def test_a_signal_during_the_commit_keeps_the_node_and_ends_the_run(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def interrupted(*paths: Path) -> None:
+        signal.raise_signal(signal.SIGINT)
+        rename(*paths)
+
+    monkeypatch.setattr("weiml.flow.attempt.os.rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(chain().build())
+    monkeypatch.undo()
+    result = load_result(tmp_path / "runs")
+    assert result.state is State.CANCELLED
+    states = [node.state for node in result.nodes.values()]
+    assert states == [State.SUCCEEDED, State.SKIPPED, State.SKIPPED]
+    assert run(chain().build())[1].ran == ["b", "c"]
+
+
+def test_a_folder_of_runs_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FlowError, match="file cannot be used as a folder .*; name another"):
+        run_flow(chain().build(), tmp_path / "file")
 
 
 @pytest.mark.parametrize(

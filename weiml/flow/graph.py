@@ -7,6 +7,7 @@ does not know which engines and step classes are registered; binding.py checks t
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,12 +126,12 @@ class Node:
         where = f"{self.position}: node {self.id!r}"
         if not self.steps:
             raise FlowError(f"{where} has no step; add <input>, <process> or <output>")
-        if self.retries < 0 or self.backoff_s < 0:
+        if self.retries < 0 or not 0 <= self.backoff_s < math.inf:
             raise FlowError(
                 f"{where}: retries and backoff_s must be at least 0, got {self.retries} and "
                 f"{self.backoff_s}"
             )
-        if self.timeout_s is not None and self.timeout_s <= 0:
+        if self.timeout_s is not None and not 0 < self.timeout_s < math.inf:
             raise FlowError(f"{where}: timeout_s must be above 0, got {self.timeout_s}")
         _check_unique(self.options, "option", f"node {self.id!r}")
         _check_steps(self)

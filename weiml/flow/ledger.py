@@ -162,6 +162,11 @@ class Ledger:
             self._move("attempts", "id = ?", (attempt,), State.SUCCEEDED, finished=now)
             self._move_node(row["run"], row["node"], State.SUCCEEDED, finished=now)
 
+    def is_committed(self, attempt: int) -> bool:
+        """Whether an attempt's outputs are visible and entered."""
+        row = self._one("SELECT state FROM attempts WHERE id = ?", attempt)
+        return State(row["state"]) is State.SUCCEEDED
+
     def end_attempt(self, attempt: int, state: State, error: str) -> None:
         """An attempt failed or was cancelled; the node may still get another one."""
         with self._transaction():

@@ -59,8 +59,7 @@ def run_flow(
     loaded = flow if isinstance(flow, Flow) else load_flow(flow)
     bound = bind_flow(loaded, params)
     forced = _forced(bound.flow, force)
-    root = Path(runs_dir).resolve()
-    root.mkdir(parents=True, exist_ok=True)
+    root = _make_root(Path(runs_dir).resolve())
     with ExitStack() as stack:
         stack.enter_context(RunsLock(root, bound.flow.name))
         ledger = stack.enter_context(Ledger(root / LEDGER))
@@ -73,6 +72,16 @@ def run_flow(
         return _FlowRun(
             bound=bound, root=root, ledger=ledger, reporter=reporter, scope=scope, forced=forced
         ).execute()
+
+
+def _make_root(root: Path) -> Path:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FlowError(
+            f"runs_dir {root} cannot be used as a folder ({error.strerror}); name another"
+        ) from None
+    return root
 
 
 def _forced(flow: Flow, force: bool | Collection[str]) -> frozenset[str]:
@@ -238,6 +247,8 @@ class _FlowRun:
 
     def _cancel(self, bound: BoundNode, attempt: int, error: BaseException, seconds: float) -> None:
         with shielded():
+            if self.ledger.is_committed(attempt):
+                return  # the signal came during the commit: the node is done, the run is not
             self.ledger.end_attempt(attempt, State.CANCELLED, type(error).__name__)
             self._end(bound, State.CANCELLED, error, seconds)
 
