@@ -12,6 +12,7 @@ import pytest
 from weiml.errors import ClusterError, ConfigError, DataError
 from weiml.group import LocalGroup, WorkerContext, WorkerGroup
 from weiml.group.base import Collective
+from weiml.group.worker_group import GroupWorker
 
 
 # Ray sends these functions by value: workers cannot import the tests.
@@ -92,16 +93,16 @@ def test_a_failure_ends_the_whole_group(
         assert gone(pids)
 
 
-def test_ring_reduction_and_missing_backend(ray_session: None) -> None:
+def test_ring_reduction_gives_the_mean(ray_session: None) -> None:
     with WorkerGroup.create(2, cpus_per_worker=0.5, reduction="ring") as group:
         remote = group.run(FUNCTIONS["noisy_means"], 2)
         local = LocalGroup(2).run(FUNCTIONS["noisy_means"], 2)
         np.testing.assert_allclose(remote[0], local[0], atol=1e-6)
-    with (
-        WorkerGroup.create(2, cpus_per_worker=0.5, backend="none") as group,
-        pytest.raises(ClusterError, match="backend 'none'"),
-    ):
-        group.run(FUNCTIONS["noisy_means"], 1)
+
+
+def test_a_worker_that_never_joined_cannot_average() -> None:
+    with pytest.raises(ClusterError, match="backend 'none'"):
+        GroupWorker(0, 2, "ordered").run(FUNCTIONS["noisy_means"], (1,))
 
 
 def test_no_room_is_a_clear_error(ray_session: None) -> None:

@@ -13,12 +13,12 @@ from weiml.ps import EmbeddedParameterServer, ParameterServer
 Make: TypeAlias = Callable[..., ParameterServer]
 
 
-@pytest.fixture(params=["embedded", "ray"], scope="session")
+@pytest.fixture(params=["embedded", "ray"], scope="module")
 def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def make(transport: str, request: pytest.FixtureRequest) -> Iterator[Make]:
     """Return a function that gives a group of a shape, the same one for the same shape."""
     if transport == "ray":

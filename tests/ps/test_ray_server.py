@@ -132,11 +132,11 @@ def test_groups_are_found_by_name(ps: RayParameterServer) -> None:
     assert ps.status()["num_shards"] == 2
 
 
-def test_what_two_shards_saved_loads_on_three(ps: RayParameterServer, tmp_path: Path) -> None:
+def test_what_two_shards_saved_loads_on_one(ps: RayParameterServer, tmp_path: Path) -> None:
     tables(ps)
     ps.client().push("wide", KEYS, np.ones((len(KEYS), 1), np.float32)).wait()
     ps.save(str(tmp_path / "two"))
-    with RayParameterServer.create(3, name="three") as other:
+    with RayParameterServer.create(1, name="one") as other:
         other.load(str(tmp_path / "two"))
         for ours, theirs in zip(content(ps), content(other), strict=True):
             assert np.array_equal(ours, theirs)

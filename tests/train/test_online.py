@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,13 @@ def train(model: str, sets: Sets, folder: Path) -> Path:
 @pytest.fixture(params=["lr", "wide_deep"])
 def folder(request: pytest.FixtureRequest, sets: Sets, tmp_path: Path) -> Path:
     return train(request.param, sets, tmp_path / "model")
+
+
+@pytest.fixture(scope="module")
+def remote_server(ray_session: None) -> Iterator[ParameterServer]:
+    """One group for all models, since a learner begins by replacing what the server holds."""
+    with RayParameterServer.create(num_shards=2, name="weiml-test-online") as server:
+        yield server
 
 
 def follow(folder: Path, server: ParameterServer) -> tuple[OnlineTrainer, Predictor]:
@@ -59,12 +67,11 @@ def test_it_follows_a_changed_world_and_serving_follows_it(folder: Path, tmp_pat
     assert saved.manifest["about"] == {"from": frozen.version}
 
 
-def test_both_transports_learn_alike(folder: Path, ray_session: None) -> None:
+def test_both_transports_learn_alike(folder: Path, remote_server: ParameterServer) -> None:
     test = make_batch(300, 998)
     with EmbeddedParameterServer() as server:
         _, embedded = follow(folder, server)
-    with RayParameterServer.create(num_shards=2, name="weiml-test-online") as server:
-        _, remote = follow(folder, server)
+    _, remote = follow(folder, remote_server)
     np.testing.assert_array_equal(embedded.score(test), remote.score(test))
 
 

@@ -30,6 +30,11 @@ def config(model: str = "lr", **values: Any) -> TrainConfig:
     return from_mapping(TrainConfig, fields | {"cpus_per_worker": 0.5} | values)
 
 
+def groups_left() -> list[str]:
+    """Return the groups that trainers made; other tests may share groups of their own."""
+    return [name for name in list_groups() if name.startswith("weiml-train")]
+
+
 def scores(result: TrainResult, sets: Sets) -> np.ndarray:
     return result.predictor().score(sets.validation.read())
 
@@ -46,12 +51,12 @@ def test_two_shards_and_workers_on_ray_equal_two_logical_workers(
     for mine, theirs in zip(remote.history, local.history, strict=True):
         for name in ("train_loss", "validation_auc", "validation_log_loss", "examples"):
             assert mine[name] == theirs[name]
-    assert not list_groups()
+    assert not groups_left()
 
 
-@pytest.mark.parametrize(("model", "staleness"), [("lr", 2), ("wide_deep", "asp")])
-def test_looser_clocks_train_too(model: str, staleness: Any, sets: Sets, ray_session: None) -> None:
-    loose = config(model, transport="ray", num_shards=2, num_workers=2, staleness=staleness)
+@pytest.mark.parametrize("staleness", [2, "asp"])
+def test_looser_clocks_train_too(staleness: Any, sets: Sets, ray_session: None) -> None:
+    loose = config(transport="ray", num_shards=2, num_workers=2, staleness=staleness)
     result = Trainer(loose).fit(sets.train, sets.validation)
     assert result.history[-1]["examples"] == 2000
     assert max(entry["validation_auc"] for entry in result.history) > 0.6
@@ -137,7 +142,7 @@ def test_a_killed_worker_is_an_error_and_leaves_nothing(
     settings = config(transport="ray", num_workers=2, progress_steps=2, epochs=50)
     with pytest.raises(ClusterError, match="worker 1 of 2 died"):
         Trainer(settings).fit(sets.train, progress=kill_one)
-    assert not list_groups()
+    assert not groups_left()
     deadline = time.monotonic() + 20  # Ray has to reap what was killed
     while any(os.path.exists(f"/proc/{pid}") for pid in pids):
         assert time.monotonic() < deadline, f"worker processes {pids} are left"
@@ -149,7 +154,8 @@ def test_a_server_that_was_passed_in_stays_open(sets: Sets, ray_session: None) -
         settings = config(transport="ray", epochs=1)
         first = Trainer(settings, server=server).fit(sets.train)
         more = Trainer(settings, server=server).fit(sets.train)
-        assert list_groups() == ["weiml-test-trainer"]
+        assert "weiml-test-trainer" in list_groups()
+        assert not groups_left()
         assert more.history[0]["train_loss"] < first.history[0]["train_loss"]
 
 
