@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
 
 import numpy as np
-import pytest
 from typer.testing import CliRunner
 
 from weiml.cli import app
@@ -31,23 +29,3 @@ def test_a_group_that_is_not_there_is_named(ray_session: None) -> None:
     done = CliRunner().invoke(app, ["ps", "status", "nowhere"])
     assert done.exit_code == 2
     assert "nowhere" in done.stderr
-
-
-@pytest.mark.process
-def test_a_cluster_that_is_not_there_is_named() -> None:
-    # In a process of its own: within the suite's Ray session the command would use that one.
-    import subprocess
-    import sys
-
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        code = "from weiml.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", code, "ps", "status", "--address", address],
-            capture_output=True,
-            text=True,
-        )
-    assert done.returncode == 2
-    assert f"error: no Ray cluster at '{address}'" in done.stderr
-    assert "ray start --head" in done.stderr

@@ -48,7 +48,10 @@ def test_other_values_are_refused() -> None:
         (lambda: make_step("a.b"), "step name 'a.b' must be letters"),
         (lambda: Node(id="a", engine="python"), "has no step"),
         (lambda: make_node("a", retries=-1), "retries and backoff_s must be at least 0, got -1"),
-        (lambda: make_node("a", backoff_s=float("nan")), "backoff_s must be at least 0, got 0 and nan"),
+        (
+            lambda: make_node("a", backoff_s=float("nan")),
+            "backoff_s must be at least 0, got 0 and nan",
+        ),
         (lambda: make_node("a", timeout_s=0.0), "timeout_s must be above 0, got 0.0"),
         (lambda: make_node("a", timeout_s=float("nan")), "timeout_s must be above 0, got nan"),
         (lambda: make_node("a", make_step("x"), make_step("x")), "already has a step 'x'"),

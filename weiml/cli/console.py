@@ -38,18 +38,27 @@ class ErrorGroup(TyperGroup):
     """The top of the command line: turns errors into one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the chosen command; 2 for weiml's own errors, 130 for Ctrl-C."""
+        """Run the chosen command; 2 for weiml's own errors and bad paths, 130 for Ctrl-C."""
         try:
             return super().invoke(ctx)
-        except WeimlError as error:
-            if ctx.params.get("debug"):
+        except (WeimlError, OSError) as error:
+            message = _message(error)
+            if ctx.params.get("debug") or message is None:
                 raise
-            message = " ".join(str(error).split())
             typer.echo(f"error: {message}", err=True)
             raise typer.Exit(EXIT_ERROR) from None
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _message(error: Exception) -> str | None:
+    """What went wrong in one line; None for a system's error that is about no file."""
+    if isinstance(error, OSError) and not isinstance(error, WeimlError):
+        if error.filename is None:
+            return None
+        return f"{error.filename}: {error.strerror}; check the path and its permissions"
+    return " ".join(str(error).split())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,9 +40,12 @@ def tune(
     Example: weiml tune runs/features runs/search --plan configs/search/feed.toml --trials 8
     """
     with speaking(json) as console:
+        from weiml.data import BatchDataset
         from weiml.search import load_plan, search
 
         read = load_plan(plan, set_)
+        for name in ("train", "validation"):
+            BatchDataset.open(features / name)  # what is missing shows now, not in each trial
         objective = read.make_objective(
             train=features / "train", validation=features / "validation", config=config
         )

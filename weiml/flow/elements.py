@@ -36,6 +36,13 @@ class _Builder(ContentHandler):
         self._open: list[Element] = []
         self._locator: Any = None
 
+    def where(self) -> str:
+        """Say which element is open, for the message of an error."""
+        if not self._open:
+            return ""
+        inner = self._open[-1]
+        return f"; <{inner.tag}> of line {inner.position.line} is still open"
+
     def setDocumentLocator(self, locator: Any) -> None:  # noqa: N802 - SAX names it
         self._locator = locator
 
@@ -70,7 +77,7 @@ def parse_elements(content: bytes, source: str) -> Element:
     except xml.sax.SAXParseException as error:
         raise FlowError(
             f"{source}:{error.getLineNumber()}: not well-formed XML, column "
-            f"{(error.getColumnNumber() or 0) + 1}: {error.getMessage()}"
+            f"{(error.getColumnNumber() or 0) + 1}: {error.getMessage()}{builder.where()}"
         ) from None
     except defusedxml.DefusedXmlException as error:
         raise FlowError(
