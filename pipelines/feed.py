@@ -34,6 +34,7 @@ from weiml.data import (
 from weiml.errors import ConfigError, DataError, WeimlError
 from weiml.features import Batch, FeatureEncoder, FeatureSpec, count_collisions
 from weiml.flow import FlowResult, StepContext, step
+from weiml.report import Feed as RankedFeed
 
 ROOT = Path(__file__).resolve().parent.parent
 # What --quick sets.
@@ -241,9 +242,10 @@ def run(arguments: argparse.Namespace) -> None:
         _stop_kept(arguments.runs)
     result = run_flow(flow, arguments.runs, params=chosen)
     numbers = result.artifact("report.numbers") / "numbers.json"
-    print_report(ReportData.load(numbers))
+    report = ReportData.load(numbers)
+    print_report(report)
     if arguments.keep:
-        _keep(result, arguments.runs)
+        _keep(result, report.feeds[0], arguments.runs)
     print(f"\nreport: {result.artifact('report.report') / 'report.html'}")
     print(f"numbers: {numbers}")
 
@@ -256,7 +258,7 @@ def _stop_kept(runs: Path) -> None:
         print(f"stopped the endpoint that {runs} had left up", file=sys.stderr)
 
 
-def _keep(result: FlowResult, runs: Path) -> None:
+def _keep(result: FlowResult, feed: RankedFeed, runs: Path) -> None:
     """Serve the registered model from a process of its own, and say how to ask and stop it."""
     from weiml.serving import ServingConfig, start_background
     from weiml.serving.steps import resolve_model
@@ -267,9 +269,10 @@ def _keep(result: FlowResult, runs: Path) -> None:
     config = load_config(ServingConfig, ROOT / "configs/serving/feed.toml", named)
     print("\nstarting the endpoint", file=sys.stderr)
     state = start_background(config, runs / "endpoint")
+    user, items = feed.user["user_id"], [item.item_id for item in feed.items[:5]]
     tool = Path(sys.executable).with_name("weiml")
     print(f"\nthe endpoint stays up at {state['url']} (pid {state['pid']}); ask it with")
-    print(f"  {tool} predict 13 --url {state['url']} --top 5")
+    print(f"  {tool} predict {user} {' '.join(items)} --url {state['url']}")
     print(f"  curl {state['url']}/v2/models/feed")
     print(f"and stop it with\n  {tool} serve --stop --folder {runs / 'endpoint'}")
 
