@@ -134,6 +134,7 @@ def test_what_is_not_given_has_a_reason(outputs: dict[str, Path]) -> None:
     made = gather({"a.model": outputs["lr.model"]})
     assert (made.evaluations, made.search, made.feeds, made.replay) == ((), {}, (), {})
     assert made.missing["search"] == "no trials.json is among the report's dependencies"
+    assert "learning" not in made.missing
     assert [curve.name for curve in made.learning] == ["a"]
 
 

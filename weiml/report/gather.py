@@ -68,6 +68,14 @@ def gather(
     examples = next((f for f in outputs.values() if (f / "examples.parquet").exists()), None)
     view = next((f for f in outputs.values() if (f / "items.parquet").exists()), None)
     table = read_examples(examples) if examples and feeds else None
+    found = {
+        "learning": learning,
+        "metrics": evaluations,
+        "search": search,
+        "feeds": feeds,
+        "online": replay,
+        "flow": history,
+    }
     return ReportData(
         title=title or _title(history),
         facts=_facts(outputs, history),
@@ -78,7 +86,7 @@ def gather(
         search={} if search is None else read_search(search),
         feeds=() if feeds is None else read_feeds(feeds, table, view),
         replay={} if replay is None else read_json(replay / "replay.json"),
-        missing=dict(_MISSING),
+        missing={name: reason for name, reason in _MISSING.items() if not found[name]},
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from weiml.report.data import Feed, ReportData
 
@@ -59,19 +60,15 @@ def _search(search: dict[str, Any]) -> str:
     )
 
 
-def _feed(feed: Feed) -> Table:
+def _feed(feed: Feed) -> Group:
     known = (feed.user.get(key) for key in ("gender", "age", "occupation"))
     facts = ", ".join(str(value) for value in known if value is not None)
-    table = Table(
-        title=f"\nFeed of user {feed.user.get('user_id')} ({facts}) by version {feed.version}",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        show_header=False,
-    )
+    head = f"\nFeed of user {feed.user.get('user_id')} ({facts}) by version {feed.version}"
+    table = Table.grid(padding=(0, 2))
     for place, item in enumerate(feed.items, start=1):
-        table.add_row(f"{place:2}", f"{item.score:.4f}", item.title, ", ".join(item.genres))
-    return table
+        # Text, not str: a title's square brackets are no markup.
+        table.add_row(f"{place:2}", f"{item.score:.4f}", Text(item.title), ", ".join(item.genres))
+    return Group(Text(head), table)
 
 
 def _online(replay: dict[str, Any]) -> str:
