@@ -209,3 +209,46 @@ def test_unfitted_empty_and_damaged(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(DataError, match="not an encoder file"):
         FeatureEncoder.load(tmp_path / "bad.json")
+
+
+def raw(**columns: Any) -> pa.Table:
+    rows = {"user_id": [1, 2], "item_id": [1, 2], "timestamp": [7, 8], "label": [0, 1]}
+    return pa.table(rows | columns)
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("ns"), pa.timestamp("ms", "UTC")])
+def test_timestamps_become_seconds(kind: pa.DataType) -> None:
+    times = pa.array([7_000, 8_999], pa.timestamp("ms")).cast(kind)
+    batch = FeatureEncoder(FeatureSpec(features=(Categorical("user_id"),))).encode(
+        raw(timestamp=times)
+    )
+    batch.validate()
+    assert batch.times.tolist() == [7, 8]
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([7, None], "'timestamp' has 1 missing values"),
+        (["7", "8"], "'timestamp' must hold seconds or timestamps, got string"),
+        ([7.0, 8.5], "'timestamp' must hold whole seconds"),
+    ],
+)
+def test_times_that_are_none_are_named(times: list[Any], message: str) -> None:
+    encoder = FeatureEncoder(FeatureSpec(features=(Categorical("user_id"),)))
+    with pytest.raises(DataError, match=message):
+        encoder.encode(raw(timestamp=times))
+
+
+def test_a_column_that_was_constant_in_training_stays_finite() -> None:
+    encoder = FeatureEncoder(FeatureSpec(features=(Continuous("age"),)))
+    encoder.fit(raw(age=[5.0, 5.0]))
+    assert encoder.encode(raw(age=[5.0, 7.0])).dense.tolist() == [[0.0], [2.0]]
+
+
+def test_infinite_numbers_are_missing() -> None:
+    encoder = FeatureEncoder(FeatureSpec(features=(Continuous("age", buckets=2),)))
+    encoder.fit(raw(age=[1.0, 3.0]))
+    infinite, missing = (encoder.encode(raw(age=[1.0, x])) for x in (math.inf, None))
+    assert infinite.dense.tolist() == missing.dense.tolist() == [[-1.0], [0.0]]
+    assert infinite.keys.tolist() == missing.keys.tolist()

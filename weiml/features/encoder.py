@@ -211,7 +211,7 @@ class FeatureEncoder:
     def _times(self, table: pa.Table) -> np.ndarray:
         if self.spec.time not in table.column_names:
             return np.zeros(table.num_rows, np.int64)
-        return _column(table, self.spec.time).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        return _seconds(self.spec.time, _column(table, self.spec.time))
 
 
 def count_collisions(names: pa.Table) -> int:
@@ -245,6 +245,20 @@ def _is_number(kind: pa.DataType) -> bool:
         or pa.types.is_boolean(kind)
         or pa.types.is_null(kind)
     )
+
+
+def _seconds(name: str, column: pa.Array) -> np.ndarray:
+    """Return a column of times as int64 ``(B,)`` seconds, fractions cut off timestamps."""
+    if column.null_count:
+        raise DataError(f"time column {name!r} has {column.null_count} missing values")
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("s", column.type.tz), safe=False)
+    elif not _is_number(column.type):
+        raise DataError(f"time column {name!r} must hold seconds or timestamps, got {column.type}")
+    try:
+        return column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"time column {name!r} must hold whole seconds: {error}") from None
 
 
 def _is_string(kind: pa.DataType) -> bool:
