@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -130,3 +131,18 @@ def test_errors_name_the_array() -> None:
     table = batch.to_arrow()
     with pytest.raises(DataError, match="column 'keys'"):
         Batch.from_arrow(table.drop_columns(["keys"]))
+
+
+@pytest.mark.parametrize("indices", [[0, 2], [-1], [True, False], [0.0]])
+def test_indices_that_name_no_example_are_refused(indices: list[Any]) -> None:
+    batch = make([[[1], [2], [3]]] * 2)
+    with pytest.raises(DataError, match=r"numbered 0 to 1, got|taken by integers, got"):
+        batch.take(np.array(indices))
+    assert batch.take(np.array([])).num_examples == 0
+
+
+def test_more_keys_than_offsets_can_count_are_refused() -> None:
+    batch = make([[[1], [2], [3]]])
+    huge = dataclasses.replace(batch, keys=np.broadcast_to(np.uint64(1), 2**30))
+    with pytest.raises(DataError, match="fewer than 2"):
+        Batch.concat([huge, huge])

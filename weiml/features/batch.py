@@ -75,7 +75,12 @@ class Batch:
         )
 
     def take(self, indices: np.ndarray) -> Batch:
-        """Return the examples at `indices` ``(n,)``, in that order, copied."""
+        """Return the examples at `indices` ``(n,)`` integers from 0, in that order, copied.
+
+        Raises:
+            DataError: an index is out of range, or they are no integers (a mask, say).
+        """
+        _check_indices(indices, self.num_examples)
         indices = np.ascontiguousarray(indices, np.int64)
         positions, offsets = _gather_positions(self.offsets, indices, len(self.slots))
         return replace(
@@ -96,7 +101,8 @@ class Batch:
         """Join batches of the same columns.
 
         Raises:
-            DataError: there are none, or their slots or dense columns differ.
+            DataError: there are none, their slots or dense columns differ, or they would hold 2³¹
+                keys or more together.
         """
         if not batches:
             raise DataError("cannot join an empty list of batches")
@@ -108,6 +114,8 @@ class Batch:
                     f"{batch.slots}, dense {first.dense_names} and {batch.dense_names}"
                 )
         sizes = np.cumsum([0] + [batch.keys.size for batch in batches])
+        if sizes[-1] >= 2**31:
+            raise DataError(f"a batch holds fewer than 2^31 keys, got {sizes[-1]}: join fewer")
         offsets = [b.offsets[:-1] + n for b, n in zip(batches, sizes[:-1], strict=True)]
         valued = any(batch.values is not None for batch in batches)
         return replace(
@@ -237,6 +245,17 @@ def _gather_positions(
         for j in range(new_offsets[(i + 1) * num_slots] - at):
             positions[at + j] = start + j
     return positions, new_offsets
+
+
+def _check_indices(indices: np.ndarray, num_examples: int) -> None:
+    """Raise DataError unless a compiled loop may use `indices` unchecked."""
+    if indices.size and not np.issubdtype(indices.dtype, np.integer):
+        raise DataError(f"examples are taken by integers, got {indices.dtype}")
+    if indices.size and not (indices.min() >= 0 and indices.max() < num_examples):
+        raise DataError(
+            f"examples are numbered 0 to {num_examples - 1}, got indices from {indices.min()} to "
+            f"{indices.max()}"
+        )
 
 
 def _values(batch: Batch) -> np.ndarray:
