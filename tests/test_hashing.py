@@ -39,11 +39,22 @@ def test_column_equals_scalars(values: list[str | None], skip: int) -> None:
     assert hash_values("f", chunked).tolist() == expected * 2
 
 
-@given(st.lists(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), max_size=30))
-def test_integers_hash_as_their_decimal_text(values: list[int | None]) -> None:
+def test_a_dictionary_as_large_as_its_index_type_allows_may_have_nulls() -> None:
+    texts = [str(i) for i in range(128)]
+    column = pa.DictionaryArray.from_arrays(pa.array([127, None], pa.int8()), pa.array(texts))
+    assert hash_values("f", column).tolist() == [hash_key("f", "127"), hash_key("f", None)]
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), max_size=30),
+    st.integers(0, 5),
+)
+def test_integers_hash_as_their_decimal_text(values: list[int | None], skip: int) -> None:
     as_text = [None if value is None else str(value) for value in values]
     expected = hash_values("f", pa.array(as_text, pa.string())).tolist()
-    assert hash_values("f", pa.array(values, pa.int64())).tolist() == expected
+    column = pa.array(values, pa.int64())
+    assert hash_values("f", column).tolist() == expected
+    assert hash_values("f", column[skip:]).tolist() == expected[skip:]
     assert [hash_key("f", value) for value in values] == expected
 
 

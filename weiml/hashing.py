@@ -243,7 +243,7 @@ def cross_keys(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _hash_dictionary(feature: str, values: pa.DictionaryArray, seed: np.uint64) -> np.ndarray:
     distinct = np.append(hash_values(feature, values.dictionary), np.uint64(_missing(seed)))
-    indices = values.indices.fill_null(len(values.dictionary))
+    indices = values.indices.cast(pa.int64()).fill_null(len(values.dictionary))
     return distinct[indices.to_numpy(zero_copy_only=False)]
 
 
