@@ -33,6 +33,7 @@ class Training:
     layers: tuple[int, ...] = (8, 4)
     betas: tuple[float, float] = (0.9, 0.999)
     limit: int | None = None
+    staleness: int | Literal["asp"] = 0
     folder: Path = Path("runs")
     optimizer: Optimizer = Optimizer()
     extra: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -94,6 +95,7 @@ def test_an_unknown_key_below_is_named_with_its_place() -> None:
         ({"epochs": 1, "shuffle": 1}, "shuffle must be bool, got 1"),
         ({"epochs": 1, "layers": [8, "x"]}, r"layers\[1\] must be int, got 'x'"),
         ({"epochs": 1, "betas": [0.9]}, "betas must have 2 entries, got 1"),
+        ({"epochs": 1, "staleness": "aps"}, "must be int.*; or .*did you mean 'asp'"),
         ({"epochs": 1, "limit": "none"}, "limit must be int, got 'none'"),
         ({"epochs": 1, "optimizer": {"kind": "ftlr"}}, "must be one of .*did you mean 'ftrl'"),
         ({"epochs": 1, "optimizer": {"alpha": -1}}, "alpha must be above 0, got -1"),

@@ -185,4 +185,4 @@ def _convert_union(value: Any, choices: tuple[Any, ...], where: str) -> Any:
             return _convert(value, choice, where)
         except ConfigError as error:
             errors.append(str(error))
-    raise ConfigError(errors[0])
+    raise ConfigError("; or ".join(errors))
