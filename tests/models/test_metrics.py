@@ -184,3 +184,10 @@ def test_negative_weights_and_short_groups_are_refused() -> None:
         metrics.gauc(labels, scores, np.array([1]))
     with pytest.raises(DataError, match="at least 1"):
         metrics.ndcg_at_k(labels, scores, np.array([1, 1]), 0)
+
+
+def test_weights_of_nothing_define_nothing() -> None:
+    labels, scores, none = np.array([1, 0]), np.array([0.7, 0.2]), np.zeros(2)
+    values = metrics.evaluate_scores(labels, scores, np.zeros(2), none)
+    for name in ("auc", "gauc", "log_loss", "calibration_ratio"):
+        assert math.isnan(values[name]), name

@@ -75,7 +75,7 @@ def log_loss(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None 
     epsilon = np.finfo(kind).eps if np.issubdtype(kind, np.floating) else np.finfo(np.float64).eps
     labels, scores, weights = _checked(labels, scores, weights)
     _require_probabilities(scores)
-    if not len(labels):
+    if not weights.sum() > 0:
         return float("nan")
     p = np.clip(scores, epsilon, 1 - epsilon)
     losses = -(labels * np.log(p) + (1 - labels) * np.log1p(-p))
