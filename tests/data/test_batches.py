@@ -192,6 +192,8 @@ def test_damage_is_noticed_when_opening(dataset: BatchDataset) -> None:
     part.write_bytes(part.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"part-00002\.arrow has \d+ bytes"):
         BatchDataset.open(dataset.folder)
+    with pytest.raises(DataError, match="is not a dataset folder"):
+        BatchDataset.open(part)
     part.unlink()
     with pytest.raises(DataError, match=r"part-00002\.arrow"):
         BatchDataset.open(dataset.folder)

@@ -117,7 +117,7 @@ class BatchDataset:
                         f"{source / part['file']} has {size} bytes but should have "
                         f"{part['bytes']}: write the dataset again"
                     )
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise DataError(f"{source} is not a dataset folder: no {error.filename}") from None
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, DataError):
