@@ -91,6 +91,21 @@ def test_the_dense_part_is_the_servers(sets: Sets, tmp_path: Path) -> None:
         assert np.abs(trainer.score(make_batch(20, 2)) - before).max() > 1e-3
 
 
+def test_the_dense_optimizer_goes_on_slower_from_its_memory(sets: Sets, tmp_path: Path) -> None:
+    folder = train("wide_deep", sets, tmp_path / "model")
+    changes = []
+    for scale in (1.0, 0.1):
+        with EmbeddedParameterServer() as server:
+            trainer = OnlineTrainer(folder, server, dense_lr_scale=scale)
+            assert trainer.model.dense_state()["step"] == -(-2000 // 128)
+            before = trainer.model.dense_vector()
+            trainer.learn(make_batch(50, 1))
+            changes.append(trainer.model.dense_vector() - before)
+    # Adam's step is its learning rate times what its memory and the gradient say.
+    np.testing.assert_allclose(changes[1], 0.1 * changes[0], atol=1e-6)
+    assert np.abs(changes[0]).max() > 1e-4
+
+
 def test_wrong_use_is_named(folder: Path, tmp_path: Path) -> None:
     with EmbeddedParameterServer() as server:
         with pytest.raises(ConfigError, match="scaled by -1"):

@@ -102,6 +102,35 @@ def test_the_best_epoch_is_kept(sets: Sets) -> None:
         )
 
 
+def test_the_best_auc_is_the_highest(sets: Sets) -> None:
+    wild = {"optimizer": {"alpha": 5.0, "l2": 0.0}}
+    settings = config(epochs=4, lr=wild, early_stopping_patience=0, early_stopping_metric="auc")
+    result = Trainer(settings).fit(sets.train, sets.validation)
+    values = [float(entry["validation_auc"]) for entry in result.history]
+    assert len(set(values)) > 1
+    assert result.best_epoch == int(np.argmax(values)) + 1
+
+
+def test_all_workers_together_train_on_all_examples(tmp_path: Path) -> None:
+    batch = make_batch(400)
+    keys = batch.keys.copy()
+    users = np.arange(10_000, 10_400, dtype=np.uint64)
+    keys[batch.offsets[0:-1:3]] = users  # every example has a key of its own
+    everything = write_batches([replace(batch, keys=keys)], tmp_path / "train")
+    with EmbeddedParameterServer(num_workers=2) as server:
+        Trainer(config(epochs=1, num_workers=2), server=server).fit(everything)
+        touched, _ = server.client().delta(0).tables["linear"]
+    assert set(users.tolist()) <= set(touched.tolist())
+
+
+def test_a_validation_set_without_the_metric_is_refused(sets: Sets, tmp_path: Path) -> None:
+    batch = make_batch(50)
+    alike = replace(batch, labels=np.ones_like(batch.labels))
+    settings = config(early_stopping_metric="auc")
+    with pytest.raises(DataError, match="validation set has no auc"):
+        Trainer(settings).fit(sets.train, write_batches([alike], tmp_path / "alike"))
+
+
 def test_saving_is_whole_and_outlives_the_result(sets: Sets, tmp_path: Path) -> None:
     result = Trainer(config("wide_deep")).fit(sets.train)
     expected, temporary = scores(result, sets), result.folder

@@ -5,6 +5,7 @@ One loop for both transports: embedded, workers take turns in this process; on R
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -279,6 +280,12 @@ class _Run:
         return Predictor(self._model, self._delta.tables)
 
     def _is_better(self, value: float) -> bool:
+        if math.isnan(value):
+            raise DataError(
+                f"the validation set has no {self.config.early_stopping_metric} (one class only, "
+                "or no weight), so no epoch is better than another; validate on other examples, or "
+                "set early_stopping_metric"
+            )
         sign = -1.0 if self.config.early_stopping_metric == "log_loss" else 1.0
         if self._best_value is not None and not sign * value > sign * self._best_value:
             return False
