@@ -85,3 +85,9 @@ def test_scaling_the_learning_rate_to_zero_stops_it() -> None:
 def test_a_vector_of_another_length_is_refused() -> None:
     with pytest.raises(DataError, match="has 70 parameters"):
         make().set_vector(np.zeros(3, np.float32))
+
+
+def test_dropout_keeps_the_expectation() -> None:
+    values = make(dropout=0.3)._mask(torch.empty(20_000))
+    assert set(np.unique(values.numpy()).round(4)) == {0.0, np.float32(1 / 0.7).round(4)}
+    assert float(values.mean()) == pytest.approx(1.0, abs=0.02)

@@ -259,7 +259,7 @@ def test_bsp_holds_pushes_until_all_workers_have_ticked(
 def test_held_pushes_do_not_see_later_changes_of_the_callers_arrays(
     make: Make, table: str, keys: np.ndarray
 ) -> None:
-    ps = make()
+    ps = make(num_shards=1)  # one shard gets the very arrays, several get copies of parts
     ps.create_table(TableConfig(table, optimizer=SGD(lr=1.0)))
     grads = ones(keys)
     workers = [ps.client(worker) for worker in range(2)]
@@ -269,6 +269,51 @@ def test_held_pushes_do_not_see_later_changes_of_the_callers_arrays(
     for worker in workers:
         worker.finish()
     assert (weights(ps.client(), table, keys) == -2).all()
+
+
+def test_held_pushes_act_in_the_order_of_the_workers_whoever_is_first(
+    make: Make, table: str, keys: np.ndarray
+) -> None:
+    ps = make()
+    optimizer = Adagrad(lr=1.0)  # the order of gradients shows in w
+    ps.create_table(TableConfig(table, optimizer=optimizer))
+    state = np.array([[0.0, optimizer.initial_sum]] * 5, np.float32)
+    for worker in range(2):
+        state = optimizer.update(state, ones(keys) * (worker + 1))
+    clients = [ps.client(worker) for worker in range(2)]
+    for client in reversed(clients):
+        client.wait(client.push(table, keys, ones(keys) * ((client.worker or 0) + 1)))
+        client.wait(client.tick())
+    assert np.array_equal(answer(ps.client().pull(table, keys, "state")), state)
+    for client in clients:
+        client.finish()
+
+
+def test_a_workers_delta_waits_for_no_clock(make: Make, table: str, keys: np.ndarray) -> None:
+    ps = make()
+    ps.create_table(TableConfig(table, optimizer=SGD()))
+    ahead, behind = ps.client(0), ps.client(1)
+    ahead.wait(ahead.tick())  # a pull would now wait for the other's tick
+    assert len(ahead.delta(0).tables[table][0]) == 0
+    ahead.finish()
+    behind.finish()
+
+
+def test_a_later_tick_tells_of_a_push_that_nobody_waited_for(
+    make: Make, table: str, keys: np.ndarray, tmp_path: Path
+) -> None:
+    ps = make()
+    ps.save(str(tmp_path / "without"))
+    ps.create_table(TableConfig(table, optimizer=SGD()))
+    worker = ps.client(0)
+    worker.pull(table, keys).wait()
+    ps.load(str(tmp_path / "without"))
+    worker.push(table, keys, ones(keys))
+    worker.tick()
+    with pytest.raises(ParameterServerError, match=f"has no table '{table}'"):
+        worker.tick()
+    for n in range(2):
+        ps.client(n).finish()
 
 
 def test_asp_neither_waits_nor_holds(make: Make, table: str, keys: np.ndarray) -> None:

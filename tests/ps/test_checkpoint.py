@@ -150,3 +150,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterServerError, match=r"has no manifest\.json"):
         EmbeddedParameterServer().load(str(tmp_path))
+
+
+def test_loading_moves_the_sequence_past_both_histories(saved: Path, tmp_path: Path) -> None:
+    fresh = EmbeddedParameterServer()
+    newest = max(json.loads((saved / "manifest.json").read_text())["sequences"])
+    fresh.load(str(saved))
+    assert fresh.sequence > newest  # or a delta since the saved cut would miss rows
+    client = fresh.client()
+    for _ in range(50):
+        client.push("wide", KEYS, np.ones((len(KEYS), 1), np.float32))
+    before = fresh.cut
+    fresh.load(str(saved))
+    assert fresh.sequence > before.total
+    assert len(fresh.client().delta(before).tables["wide"][0]) == len(KEYS)

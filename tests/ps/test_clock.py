@@ -61,3 +61,20 @@ def test_one_who_comes_back_among_others_starts_at_the_slowest() -> None:
         clock.tick(worker)
     assert clock.join(2) == 1
     assert clock.join(0) == 2  # a live one goes on where it stands
+
+
+def test_one_who_comes_back_ahead_of_others_goes_on_where_it_stood() -> None:
+    clock = Clock(2, 0)
+    clock.tick(0)
+    clock.tick(0)
+    clock.finish(0)
+    assert clock.join(0) == 2
+
+
+def test_in_a_new_round_those_still_to_come_are_waited_for() -> None:
+    clock = Clock(2, 0)
+    clock.finish(0)
+    clock.finish(1)
+    clock.join(0)
+    clock.tick(0)
+    assert clock.waiting_for(1) == [1]
