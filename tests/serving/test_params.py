@@ -118,6 +118,21 @@ def test_wait_for_waits_for_all_live_replicas() -> None:
     run(scenario())
 
 
+def test_a_replica_that_waits_for_news_is_alive_however_long() -> None:
+    async def scenario() -> None:
+        hub = ParameterHub(["lr"], silence_s=0.0)
+        question = asyncio.create_task(hub.since("a", 0, timeout_s=30.0))
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            assert set((await hub.status())["replicas"]) == {"a"}
+        question.cancel()
+        await asyncio.gather(question, return_exceptions=True)
+        await asyncio.sleep(0.01)
+        assert (await hub.status())["replicas"] == {}
+
+    asyncio.run(scenario())
+
+
 def test_wait_for_is_woken_by_the_acknowledgement() -> None:
     async def scenario() -> None:
         hub = ParameterHub(["m"])
