@@ -49,6 +49,8 @@ def test_what_differs_is_said(other: FlowBuilder, reason: str) -> None:
 
 
 def test_sources_and_versions_are_part_of_the_key() -> None:
+    plain = components(chain(), "c", a=UpstreamDigests(identity="key", outputs={}))
+    assert {"version numpy", "version pyarrow", "version torch"} <= set(plain)
     names = components(chain(), "a")
     assert {"version torch", "version python", "source weiml"} <= set(names)
     assert any(name.startswith("source ") and name != "source weiml" for name in names)

@@ -11,9 +11,13 @@ __all__ = ["PythonEngine"]
 
 @register_engine
 class PythonEngine(Engine):
-    """No session; for work that needs no Ray."""
+    """No session; for work that needs no Ray.
+
+    weiml's own steps compute with these distributions, whatever the engine is called.
+    """
 
     name = "python"
+    distributions = ("numba", "numpy", "pyarrow", "torch")
 
     def open(self, node: Node, context: NodeContext) -> None:
         """Nothing to open."""
