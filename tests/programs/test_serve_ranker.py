@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from serve import ranker
 from weiml.data import (
     BatchDataset,
     FeatureView,
@@ -22,8 +23,6 @@ from weiml.data import (
 )
 from weiml.features import Categorical, FeatureEncoder, FeatureSpec, SparseBinary
 from weiml.train import TrainConfig, Trainer
-
-pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
@@ -49,26 +48,15 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ranker(root: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "serve.ranker", *map(str, arguments)],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-
-
+@pytest.mark.process
 def test_ask_compares_the_models(root: Path, saved: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    done = ranker(
-        root,
-        f"a={saved / 'a'}",
-        f"b={saved / 'b'}",
-        *("--view", saved / "view", "--ask", 7, "--top-k", 3, "--set", f"port={port}"),
+    command = [sys.executable, "-m", "serve.ranker", f"a={saved / 'a'}", f"b={saved / 'b'}"]
+    command += ["--view", str(saved / "view"), "--ask", "7", "--top-k", "3"]
+    done = subprocess.run(
+        [*command, "--set", f"port={port}"], cwd=root, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -88,8 +76,16 @@ def test_ask_compares_the_models(root: Path, saved: Path) -> None:
         (["--nothing"], "error: No such option: --nothing"),
     ],
 )
-def test_mistakes_are_one_line(root: Path, saved: Path, arguments: list[str], message: str) -> None:
-    done = ranker(root, *arguments, "--view", saved / "view")
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_mistakes_are_one_line(
+    saved: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["ranker", *arguments, "--view", str(saved / "view")])
+    with pytest.raises(SystemExit) as ended:
+        ranker.main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -121,22 +119,3 @@ def test_waiting_for_ray_is_cut_off_at_the_limit(
     assert status == 1
     assert "node 'b' took longer than timeout_s=3" in err
     assert_ray_is_gone(program)
-
-
-def test_an_address_that_does_not_answer_is_an_error(
-    program: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound but not listening: refuses connections
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        monkeypatch.setenv("RAY_ADDRESS", address)
-        prepare(program, "r.tasks")
-        status, _, err = program.run("main.py")
-    assert status == 1
-    last = err.strip().splitlines()[-1]
-    assert (
-        f"flow.xml:2: node 'a': engine 'ray_data' does not open: no Ray cluster at '{address}'"
-        in last
-    )
-    assert "ray start --head" in last
-    assert not Path(program.folder, "pids").exists()
