@@ -111,14 +111,34 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def endpoint(ray_session: None, feed: Feed) -> Iterator[Endpoint]:
-    """Two replicas of both models, over real HTTP; a Ray has one Serve, so modules take turns."""
-    config = feed.config(
-        app="weiml-tests",
-        port=free_port(),
-        scaling=ScalingConfig(min_replicas=2, max_replicas=2),
-        poll_timeout_s=1.0,
-    )
-    with deploy(config) as running:
-        yield running
+@pytest.fixture(scope="session")
+def running(ray_session: None) -> Iterator[list[Endpoint]]:
+    """The endpoint that the modules share, once one of them has asked for it."""
+    endpoints: list[Endpoint] = []
+    yield endpoints
+    shut_down(endpoints)
+
+
+@pytest.fixture
+def endpoint(running: list[Endpoint], feed: Feed) -> Endpoint:
+    """Two replicas of both models, over real HTTP."""
+    if not running:
+        config = feed.config(
+            app="weiml-tests",
+            port=free_port(),
+            scaling=ScalingConfig(min_replicas=2, max_replicas=2),
+            poll_timeout_s=1.0,
+        )
+        running.append(deploy(config))
+    return running[0]
+
+
+@pytest.fixture
+def no_endpoint(running: list[Endpoint]) -> None:
+    """For tests that bring up their own: a Ray has one Serve, and it has one port."""
+    shut_down(running)
+
+
+def shut_down(endpoints: list[Endpoint]) -> None:
+    while endpoints:
+        endpoints.pop().shutdown()

@@ -18,7 +18,7 @@ from weiml.errors import ClusterError, ConfigError, ParameterServerError, Reques
 from weiml.models import Predictor
 from weiml.ps import Cut, Delta
 from weiml.serving import Client, Endpoint, FeedConfig, Servable, Tensor, deploy, rank_feeds
-from weiml.serving.app import check_port
+from weiml.serving.app import _Owned, check_port
 
 NOW = 900_000_000
 ITEMS = list(range(1, 41))
@@ -205,6 +205,25 @@ def test_a_taken_port_is_said_before_anything_starts(feed: Any) -> None:
         with pytest.raises(ClusterError, match=f"port {port} on 127.0.0.1 is in use: choose"):
             check_port("127.0.0.1", port)
     check_port("127.0.0.1", port)
+
+
+def test_hub_and_ray_end_although_serve_does_not(
+    feed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[object] = []
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.kill", ended.append)
+    monkeypatch.setattr("ray.shutdown", lambda: ended.append("ray"))
+    monkeypatch.setattr(Endpoint, "status", lambda self: {"pid": 2**22 + 1, "replicas": {}})
+
+    def refuse(timeout_s: float) -> None:
+        raise RuntimeError("Serve is stuck")
+
+    monkeypatch.setattr("weiml.serving.app._stop_serve", refuse)
+    endpoint = Endpoint(feed.config(), "hub", _Owned(ray=True, serve=True))
+    with pytest.raises(RuntimeError, match="stuck"):
+        endpoint.shutdown()
+    assert ended == ["hub", "ray"]
 
 
 def test_another_port_than_the_running_serves_is_refused(endpoint: Endpoint, feed: Any) -> None:

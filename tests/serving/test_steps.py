@@ -49,7 +49,7 @@ def flow(feed: Any, tmp_path: Path) -> Flow:
     return from_xml(text)
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("no_endpoint")
 def test_a_model_is_registered_served_and_taught(
     feed: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,7 +117,7 @@ def test_the_metrics_of_a_selection_are_logged(feed: Any, tmp_path: Path) -> Non
     assert version.params == {"model": "lr", "version": Predictor.load(model).version}
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("no_endpoint")
 def test_a_model_that_does_not_load_fails_the_endpoint(feed: Any, tmp_path: Path) -> None:
     import ray
 

@@ -113,15 +113,18 @@ class Endpoint:
         with contextlib.suppress(ClusterError):
             status = self.status()
             pids = [status["pid"], *(replica["pid"] for replica in status["replicas"].values())]
-        with _quiet():
-            if self._owned.serve:
-                _stop_serve(self.config.stop_timeout_s)
-            else:
-                serve.delete(self.config.app)
-        ray.kill(self._hub)
-        left = wait_gone(pids, self.config.stop_timeout_s)
-        if self._owned.ray:
-            ray.shutdown()
+        left: list[int] = []
+        try:
+            with _quiet():
+                if self._owned.serve:
+                    _stop_serve(self.config.stop_timeout_s)
+                else:
+                    serve.delete(self.config.app)
+        finally:  # whatever became of Serve, hub and Ray do not stay
+            ray.kill(self._hub)
+            left = wait_gone(pids, self.config.stop_timeout_s)
+            if self._owned.ray:
+                ray.shutdown()
         if left:
             raise ClusterError(
                 f"processes {left} have not ended within stop_timeout_s = "
@@ -198,11 +201,13 @@ def start_hub(config: ServingConfig) -> Any:
     """
     import ray
 
+    deadline = time.monotonic() + config.stop_timeout_s
     with contextlib.suppress(ValueError):  # no actor of this name
-        while True:
+        while time.monotonic() < deadline:
             # Killing takes a moment, and until then the name is taken.
             ray.kill(ray.get_actor(config.hub_name, namespace=NAMESPACE))
             time.sleep(0.05)
+        raise ClusterError(f"the parameter hub {config.hub_name!r} cannot be ended; restart Ray")
     actor = ray.remote(ParameterHub).options(
         name=config.hub_name,
         namespace=NAMESPACE,
