@@ -25,10 +25,10 @@ def direct(feed: dict[str, pa.Table], config: HistoryConfig) -> tuple[FeatureVie
 
 def test_the_job_on_ray_is_the_direct_computation(ray_session: None) -> None:
     # Fewer users than blocks, so that at least one block of the partition by user is empty.
-    feed = generate_feed(SyntheticConfig(events=1000, users=3, items=70))
+    feed = generate_feed(SyntheticConfig(events=1000, users=2, items=70))
     config = HistoryConfig(strength=4.0)
     view, expected = direct(feed, config)
-    table = describe_events(feed["ratings"], view.users, view.items, config, num_blocks=4)
+    table = describe_events(feed["ratings"], view.users, view.items, config, num_blocks=3)
     assert set(table.column_names) == {*expected.column_names, "label"}
     for name in expected.column_names:
         assert table[name].combine_chunks().equals(expected[name].combine_chunks()), name

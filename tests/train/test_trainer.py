@@ -54,9 +54,13 @@ def test_two_shards_and_workers_on_ray_equal_two_logical_workers(
     assert not groups_left()
 
 
-@pytest.mark.parametrize("staleness", [2, "asp"])
-def test_looser_clocks_train_too(staleness: Any, sets: Sets, ray_session: None) -> None:
-    loose = config(transport="ray", num_shards=2, num_workers=2, staleness=staleness)
+@pytest.mark.parametrize(("transport", "staleness"), [("embedded", 2), ("ray", "asp")])
+def test_looser_clocks_train_too(
+    transport: str, staleness: Any, sets: Sets, request: pytest.FixtureRequest
+) -> None:
+    if transport == "ray":
+        request.getfixturevalue("ray_session")
+    loose = config(transport=transport, num_shards=2, num_workers=2, staleness=staleness)
     result = Trainer(loose).fit(sets.train, sets.validation)
     assert result.history[-1]["examples"] == 2000
     assert max(entry["validation_auc"] for entry in result.history) > 0.6
@@ -180,11 +184,16 @@ def test_a_killed_worker_is_an_error_and_leaves_nothing(
 
 def test_a_server_that_was_passed_in_stays_open(sets: Sets, ray_session: None) -> None:
     with RayParameterServer.create(num_shards=1, name="weiml-test-trainer") as server:
-        settings = config(transport="ray", epochs=1)
-        first = Trainer(settings, server=server).fit(sets.train)
-        more = Trainer(settings, server=server).fit(sets.train)
+        Trainer(config(transport="ray", epochs=1), server=server).fit(sets.train)
         assert "weiml-test-trainer" in list_groups()
         assert not groups_left()
+        assert server.status()["tables"]["linear"] > 0
+
+
+def test_training_goes_on_from_the_rows_of_a_server_that_was_passed_in(sets: Sets) -> None:
+    with EmbeddedParameterServer() as server:
+        first = Trainer(config(epochs=1), server=server).fit(sets.train)
+        more = Trainer(config(epochs=1), server=server).fit(sets.train)
         assert more.history[0]["train_loss"] < first.history[0]["train_loss"]
 
 
