@@ -157,11 +157,9 @@ def test_keras_trains_on_the_same_batches(run: Run) -> None:
     settings = ("epochs=6", "num_buckets=997", "hidden=[16]", "lr=0.02", "batch_size=128")
     node = flow.node("keras", engine="tensorflow", preid="data")
     node.output("model", "keras.fit", ("data.train", "data.validation"), overrides=settings)
-    flow.node("evaluation", engine="tensorflow", preid=("data", "keras")).output(
-        "keras", "keras.evaluate", ("keras.model", "data.test")
-    )
+    node.output("evaluation", "keras.evaluate", ("model", "data.test"))
     result, _ = run(flow.build())
-    told = read(result.artifact("evaluation.keras") / "metrics.json")
+    told = read(result.artifact("keras.evaluation") / "metrics.json")
     assert told["model"] == "keras"
     assert told["metrics"]["auc"] > 0.6
     assert result.reports["keras"]["history"]

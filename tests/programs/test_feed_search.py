@@ -30,17 +30,17 @@ def test_searches_and_goes_on(tmp_path: Path, data: list[str]) -> None:
     arguments = [*data, "--folder", str(tmp_path / "searches"), "--name", "small"]
     small = ["--set", "options.base.epochs=1", "--set", "options.base.wide_deep.hidden=[8]"]
     first = CliRunner().invoke(
-        feed_search.app, [*arguments, *small, "--set", "search.trials=2"], catch_exceptions=False
+        feed_search.app, [*arguments, *small, "--set", "search.trials=1"], catch_exceptions=False
     )
     assert first.exit_code == 0
-    assert "2 trials (0 failed, 2 new)" in first.output
+    assert "1 trials (0 failed, 1 new)" in first.output
     assert str(tmp_path / "searches" / "small" / "best.json") in first.output.replace("\n", "")
     second = CliRunner().invoke(
         feed_search.app,
-        [*arguments, *small, "--set", "search.trials=3", "--json"],
+        [*arguments, *small, "--set", "search.trials=2", "--json"],
         catch_exceptions=False,
     )
-    assert "2 trials done before, 1 to run" in second.output
+    assert "1 trials done before, 1 to run" in second.output
     best = json.loads(second.stdout)
     assert best["config"]["wide_deep"]["hidden"] == [8]
     assert best["config"]["wide_deep"]["lr"] == best["params"]["wide_deep.lr"]

@@ -1,10 +1,7 @@
-"""serve/ranker.py as a program: one question to two models, and mistakes in one line."""
+"""serve/ranker.py: one question to two models, and mistakes in one line."""
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +19,7 @@ from weiml.data import (
     write_batches,
 )
 from weiml.features import Categorical, FeatureEncoder, FeatureSpec, SparseBinary
+from weiml.serving.engine import free_port
 from weiml.train import TrainConfig, Trainer
 
 
@@ -48,18 +46,15 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.process
-def test_ask_compares_the_models(root: Path, saved: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "serve.ranker", f"a={saved / 'a'}", f"b={saved / 'b'}"]
-    command += ["--view", str(saved / "view"), "--ask", "7", "--top-k", "3"]
-    done = subprocess.run(
-        [*command, "--set", f"port={port}"], cwd=root, capture_output=True, text=True, timeout=180
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+@pytest.mark.usefixtures("ray_session")
+def test_ask_compares_the_models(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["ranker", f"a={saved / 'a'}", f"b={saved / 'b'}", "--view", str(saved / "view")]
+    command += ["--ask", "7", "--top-k", "3", "--set", f"port={free_port()}"]
+    monkeypatch.setattr("sys.argv", command)
+    ranker.main()
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert lines[0].startswith("a (")
     assert " b (" in lines[0]

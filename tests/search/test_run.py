@@ -15,7 +15,16 @@ import pytest
 import ray
 
 from weiml.errors import ClusterError, WeimlError
-from weiml.search import AshaConfig, Float, Int, SearchConfig, Space, TrialState, search
+from weiml.search import (
+    AshaConfig,
+    Float,
+    Int,
+    SearchConfig,
+    SearchResult,
+    Space,
+    TrialState,
+    search,
+)
 from weiml.search.objectives import Bowl
 
 SPACE = Space({"x": Float(low=-1.0, high=1.0, default=0.9), "k": Int(low=0, high=9)})
@@ -169,10 +178,19 @@ def finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
+@pytest.fixture(scope="module")
+def unbroken(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    """What the program finds when nothing stops it."""
+    space = Space({"x": Float(low=-1.0, high=1.0)})
+    folder = tmp_path_factory.mktemp("unbroken")
+    return search(Bowl(steps=1), space, config(folder, trials=6, seed=5, concurrency=1))
+
+
 @pytest.mark.process
-@pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_search_goes_on_where_it_was(tmp_path: Path, blow: signal.Signals) -> None:
+def test_a_stopped_search_goes_on_where_it_was(
+    tmp_path: Path, blow: signal.Signals, unbroken: SearchResult
+) -> None:
     """Stopped amid trial 3; the second attempt ends with the trials of an unbroken search."""
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(PROGRAM))
@@ -190,16 +208,11 @@ def test_a_stopped_search_goes_on_where_it_was(tmp_path: Path, blow: signal.Sign
     assert killed.wait(60) != 0
 
     output = finish(start(program, tmp_path / "broken", 0.0, 6, address))
-    whole = search(
-        Bowl(steps=1),
-        Space({"x": Float(low=-1.0, high=1.0)}),
-        config(tmp_path / "whole", trials=6, seed=5, concurrency=1),
-    )
     broken = json.loads((tmp_path / "broken" / "trials.json").read_text())
     assert "3 trials done before, 3 to run" in output
     assert broken["num_new"] == 3
     points = [trial["params"]["x"] for trial in broken["trials"]]
-    assert points == [trial.params["x"] for trial in whole.trials]
+    assert points == [trial.params["x"] for trial in unbroken.trials]
     assert len(set(points)) == 6
     assert [trial["number"] for trial in broken["trials"]] == [0, 1, 2, 4, 5, 6]
 
