@@ -176,6 +176,15 @@ def test_a_torn_line_is_cut_and_the_rest_kept(tmp_path: Path) -> None:
         assert journal.num_finished == 4
 
 
+def test_a_journal_goes_on_with_its_own_objective_only(tmp_path: Path) -> None:
+    with Journal(config(tmp_path), SPACE, {"train": "digest"}):
+        pass
+    with Journal(config(tmp_path), SPACE, {"train": "digest"}):
+        pass
+    with pytest.raises(ConfigError, match="begun with objective"):
+        Journal(config(tmp_path), SPACE, {"train": "another"})
+
+
 @pytest.mark.parametrize(
     ("knobs", "space", "message"),
     [

@@ -84,3 +84,17 @@ def test_paths_do_not_depend_on_the_folder(data: Data, monkeypatch: pytest.Monke
     monkeypatch.chdir(data[0].parent)
     made = TrainValidation(train=Path("train"), validation=Path("validation"))
     assert (made.train, made.validation) == data
+
+
+def test_objectives_differ_by_their_options_and_by_what_their_files_hold(tmp_path: Path) -> None:
+    for name, text in (("a", "one"), ("same", "one"), ("b", "two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").write_text(text)
+
+    def identity(train: str, **options: Any) -> dict[str, Any]:
+        folder = tmp_path / "a"
+        return TrainValidation(train=tmp_path / train, validation=folder, **options).identity()
+
+    assert identity("a") == identity("same")
+    assert identity("a") != identity("b")
+    assert identity("a") != identity("a", train_fraction=0.5)

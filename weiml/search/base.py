@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from weiml.config import from_mapping, nearest
 from weiml.errors import ConfigError
+from weiml.flow.manifest import digest_path
 from weiml.search.space import Space
 
 __all__ = [
@@ -56,6 +57,13 @@ class Objective(ABC):
     def configuration(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The whole configuration, fit for JSON, that a point stands for."""
         return Space.nested(params)
+
+    def identity(self) -> dict[str, Any]:
+        """What tells two objectives apart, fit for JSON: files count by what is in them."""
+        return {
+            name: digest_path(value) if isinstance(value, Path) else value
+            for name, value in vars(self).items()
+        }
 
 
 OBJECTIVES: dict[str, type[Objective]] = {}

@@ -55,12 +55,16 @@ class Journal:
     Not for use by two threads. One process at a time may hold it.
 
     Raises:
-        ConfigError: another process holds it, or it belongs to another space, metric or seed.
+        ConfigError: another process holds it, or it belongs to another objective, space, metric or
+            seed.
     """
 
-    def __init__(self, config: SearchConfig, space: Space) -> None:
+    def __init__(
+        self, config: SearchConfig, space: Space, objective: Mapping[str, Any] | None = None
+    ) -> None:
         self._config = config
         self._space = space
+        self._objective = dict(objective or {})
         self._running: dict[int, Trial] = {}
         self._distributions = {
             name: _distribution(parameter) for name, parameter in space.parameters.items()
@@ -177,6 +181,7 @@ class Journal:
         """A journal goes on only with the search that began it."""
         config = self._config
         own = {
+            "objective": self._objective,
             "space": self._space.to_mapping(),
             "metric": config.metric,
             "mode": config.mode,

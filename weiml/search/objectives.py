@@ -35,6 +35,10 @@ class Bowl(Objective):
     step_s: float = 0.0
     """How long a step takes."""
 
+    def identity(self) -> dict[str, Any]:
+        """See `Objective.identity`; how long a step takes changes no value."""
+        return {name: value for name, value in super().identity().items() if name != "step_s"}
+
     def __call__(self, params: Mapping[str, Any], report: Report) -> Mapping[str, float]:
         """Return ``{"loss": …}``.
 

@@ -22,7 +22,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from weiml.cluster import ray_running
 from weiml.errors import ClusterError, WeimlError
-from weiml.search.base import Evaluate, Progress, SearchConfig
+from weiml.search.base import Evaluate, Objective, Progress, SearchConfig
 from weiml.search.journal import Journal
 from weiml.search.result import SearchResult, TrialRecord, TrialState
 from weiml.search.searcher import FINAL, JournalSearcher
@@ -56,7 +56,8 @@ def search(
         KeyboardInterrupt: Ctrl-C; trials that had ended are kept.
     """
     begin = time.perf_counter()
-    with _quiet(), Journal(config, space) as journal:
+    about = objective.identity() if isinstance(objective, Objective) else None
+    with _quiet(), Journal(config, space, about) as journal:
         before = journal.num_finished
         if before < config.trials:
             _run_trials(objective, journal, config, progress)

@@ -32,10 +32,9 @@ __all__ = ["OnlineTrainer", "ProgressiveMetrics"]
 
 
 class OnlineTrainer:
-    """One learner beside a parameter server, outside its clock: pushes act at once.
+    """The learner beside a parameter server, outside its clock: pushes act at once.
 
-    Several learners may share a server: each reads the dense vector before its step and adds its
-    change. Not thread-safe.
+    One a server: making it replaces what the server holds by the saved model. Not thread-safe.
 
     Args:
         folder: a saved model; its rows replace what the server holds.
