@@ -18,11 +18,16 @@ comma := ,
 
 # pip's output as one line that moves (none without a terminal); its errors only when it fails.
 define install
-@tty=0; if [ -t 1 ]; then tty=1; fi; \
-$(PIP) $(1) 2>$(VENV)/install.log | awk -v tty=$$tty ' \
-  tty && /^ *Collecting / {printf "\r   %d packages to get, now %-40.40s", ++n, $$2; fflush()} \
-  tty && /^Installing / {printf "\r   unpacking %d packages, the longest part%30s", n, ""; fflush()} \
-  END {if (tty && n) printf "\r%72s\r", ""}' \
+@tty=0; if [ -t 1 ]; then tty=1; fi; n=0; \
+$(PIP) $(1) 2>$(VENV)/install.log | while IFS= read -r line; do \
+  [ $$tty = 1 ] || continue; \
+  case "$$line" in \
+    *"Collecting "*) n=$$((n + 1)); name="$${line##*Collecting }"; \
+      printf '\r   %d packages to get, now %-40.40s' $$n "$${name%% *}";; \
+    "Installing "*) printf '\r   unpacking %d packages, the longest part%30s' $$n "";; \
+    "Successfully "*) printf '\r%72s\r' "";; \
+  esac; \
+done \
 || { grep -v '^WARNING: Location' $(VENV)/install.log >&2; \
      echo "error: pip could not install weiml into $(VENV); see above, then run make again" >&2; exit 1; }
 endef

@@ -246,7 +246,8 @@ def run(arguments: argparse.Namespace) -> None:
     print_report(report)
     if arguments.keep:
         _keep(result, report.feeds[0], arguments.runs)
-    print(f"\nreport: {result.artifact('report.report') / 'report.html'}")
+    print(f"\nfeatures: {result.artifact('features.train').parent}")
+    print(f"report: {result.artifact('report.report') / 'report.html'}")
     print(f"numbers: {numbers}")
 
 
@@ -270,9 +271,11 @@ def _keep(result: FlowResult, feed: RankedFeed, runs: Path) -> None:
     print("\nstarting the endpoint", file=sys.stderr)
     state = start_background(config, runs / "endpoint")
     user, items = feed.user["user_id"], [item.item_id for item in feed.items[:5]]
+    feeds = result.artifact("serving.feeds") / "feeds.json"
+    when = json.loads(feeds.read_text(encoding="utf-8"))["timestamp"]
     tool = Path(sys.executable).with_name("weiml")
     print(f"\nthe endpoint stays up at {state['url']} (pid {state['pid']}); ask it with")
-    print(f"  {tool} predict {user} {' '.join(items)} --url {state['url']}")
+    print(f"  {tool} predict {user} {' '.join(items)} --url {state['url']} --timestamp {when}")
     print(f"  curl {state['url']}/v2/models/feed")
     print(f"and stop it with\n  {tool} serve --stop --folder {runs / 'endpoint'}")
 

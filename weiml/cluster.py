@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,9 +47,7 @@ def ensure_ray(address: str | None = None) -> bool:
     Raises:
         ClusterError: the cluster cannot be reached, or a local Ray does not start.
     """
-    import ray
-
-    if ray.is_initialized():
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return False
     target = os.environ.get("RAY_ADDRESS", "") if address is None else address
     if target and target != "local":
@@ -64,13 +63,22 @@ def join_ray(address: str) -> None:
     Raises:
         ClusterError: there is none, or it does not let us in.
     """
+    if _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
     advice = "start one with `ray start --head`, or correct RAY_ADDRESS (--address)"
+    if address == "auto":
+        from ray._private.utils import read_ray_address
+
+        address = read_ray_address() or ""
+        if not address:
+            raise ClusterError(
+                "no Ray cluster has announced itself on this machine; give the HOST:PORT that the "
+                f"program which runs it prints, or {advice}"
+            )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     direct = bool(host) and port.isdigit()
     if direct and not _answers(host, int(port)):
         raise ClusterError(f"no Ray cluster at {address!r}: nothing answers there; {advice}")
-    if _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         if direct and host in _LOOPBACK and not _answers(_own_address(), int(port)):
             with _loopback_only():

@@ -32,18 +32,23 @@ ITEMS = [  # id, title, year, in the archive's forms; genres
 INNER = "recbole/dataset_example/ml-100k/ml-100k"
 
 
+def put(archive: zipfile.ZipFile, name: str, data: str | bytes) -> None:
+    """Add a member with a fixed time, so that equal archives have equal digests."""
+    archive.writestr(zipfile.ZipInfo(name, (1998, 4, 22, 0, 0, 0)), data)
+
+
 def write_archive(path: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         lines = ["\t".join(map(str, row)) + "\n" for row in RATINGS]
-        archive.writestr("ml-100k/u.data", "".join(lines))
-        archive.writestr("ml-100k/u.user", "".join("|".join(map(str, u)) + "\n" for u in USERS))
+        put(archive, "ml-100k/u.data", "".join(lines))
+        put(archive, "ml-100k/u.user", "".join("|".join(map(str, u)) + "\n" for u in USERS))
         items = io.StringIO()
         for item, title, year, genres in ITEMS:
             space = " " if "Marlene" in title else ""  # as in the real file
             flags = "|".join("1" if genre in genres else "0" for genre in GENRES)
             items.write(f"{item}|{title} ({year}){space}|01-Jan-{year}||http://x|{flags}\n")
         items.write("267|unknown||||1" + "|0" * 18 + "\n")
-        archive.writestr("ml-100k/u.item", items.getvalue().encode("latin-1"))
+        put(archive, "ml-100k/u.item", items.getvalue().encode("latin-1"))
     return path
 
 
@@ -64,7 +69,7 @@ def write_copy(path: Path) -> Path:
     with zipfile.ZipFile(path, "w") as wheel:
         for kind, table in rows.items():
             lines = "".join("\t".join(map(str, row)) + "\n" for row in table)
-            wheel.writestr(f"{INNER}.{kind}", heads[kind] + lines)
+            put(wheel, f"{INNER}.{kind}", heads[kind] + lines)
     return path
 
 

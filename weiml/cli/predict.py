@@ -41,6 +41,8 @@ def predict(
     with speaking(json) as console:
         if (model is None) == (url is None):
             raise ConfigError("give either --model (with --view) or --url, and not both")
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ConfigError(f"--url must begin with http:// or https://, got {url!r}")
         if model is not None:
             ranked = _rank_here(model, view, user, items or [], timestamp, top)
         else:

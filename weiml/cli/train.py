@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from weiml.cli.console import Console, JsonOption, SetOption, speaking, table
-from weiml.cluster import ray_running
 from weiml.config import from_mapping, load_config, parse_overrides
 
 if TYPE_CHECKING:
@@ -42,12 +41,13 @@ def train(
         settings = read_config(config, set_)
         from weiml.data import BatchDataset
         from weiml.train import Trainer
+        from weiml.train.trainer import check_new_folder
 
+        check_new_folder(output)
         training = BatchDataset.open(features / "train")
         held_out = features / "validation"
         validation = BatchDataset.open(held_out) if held_out.exists() else None
-        cluster = ray_running() if settings.transport == "ray" else contextlib.nullcontext()
-        with cluster, _epochs(console) as progress:
+        with _epochs(console) as progress:
             result = Trainer(settings).fit(training, validation, progress=progress)
         result.save(output)
         payload = {

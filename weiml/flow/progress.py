@@ -8,6 +8,7 @@ from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.text import Text
 
 from weiml.flow.graph import Flow, Node
@@ -105,11 +106,17 @@ class RichReporter(Reporter):
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             TextColumn("{task.fields[mark]}"),
-            TextColumn("{task.description}"),
-            TextColumn("[dim]{task.fields[engine]}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            TextColumn("[dim]{task.fields[engine]}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=20),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[text]}", markup=False),
+            # A long text is cut: it shall not squeeze the other columns.
+            TextColumn(
+                "{task.fields[text]}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
+            expand=True,
             console=console,
             refresh_per_second=4,
         )

@@ -166,6 +166,15 @@ def _facts(outputs: Mapping[str, Path], history: FlowResult | None) -> dict[str,
     return {group: values for group, values in facts.items() if values}
 
 
+def _evaluated_as(outputs: Mapping[str, Path], version: str) -> str | None:
+    """Return the name under which a version stands in the table: two may be of one type."""
+    for name, folder in outputs.items():
+        file = folder / "metrics.json"
+        if file.exists() and read_json(file).get("version") == version:
+            return _label(name)
+    return None
+
+
 def _model_facts(outputs: Mapping[str, Path]) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     selection, version = _holder(outputs, "selection"), _holder(outputs, "version")
@@ -174,7 +183,7 @@ def _model_facts(outputs: Mapping[str, Path]) -> dict[str, Any]:
         better = min if tree["metric"] == "log_loss" else max
         chosen = better(tree["candidates"], key=lambda c: c["metrics"][tree["metric"]])
         facts |= {
-            "served": chosen["model"],
+            "served": _evaluated_as(outputs, chosen["version"]) or chosen["model"],
             "chosen by": f"validation {tree['metric'].replace('_', '-')}",
         }
         facts["candidates"] = len(tree["candidates"])

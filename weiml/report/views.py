@@ -114,8 +114,10 @@ def _quality_tile(data: ReportData, key: str, label: str, better: Any) -> dict[s
     }
     if not values["model"]:
         return None
-    value, name = better(values["model"])
-    note = name
+    served = data.facts.get("Model", {}).get("served")
+    shown = [pair for pair in values["model"] if pair[1] == served]
+    value, name = shown[0] if shown else better(values["model"])
+    note = f"{name}, served" if shown else name
     if values["baseline"]:
         base, base_name = better(values["baseline"])
         note += f"; best baseline {fixed(base)} ({base_name})"

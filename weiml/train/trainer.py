@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from weiml.cluster import ray_running
 from weiml.config import to_mapping
 from weiml.data import BatchDataset
 from weiml.errors import ConfigError, DataError
@@ -27,7 +28,14 @@ from weiml.train import worker as work
 from weiml.train.config import TrainConfig
 from weiml.train.evaluate import evaluate_model
 
-__all__ = ["Progress", "ProgressCallback", "TrainResult", "Trainer", "make_server"]
+__all__ = [
+    "Progress",
+    "ProgressCallback",
+    "TrainResult",
+    "Trainer",
+    "check_new_folder",
+    "make_server",
+]
 
 
 class Progress(NamedTuple):
@@ -79,8 +87,7 @@ class TrainResult:
             DataError: the folder is not empty.
         """
         target = Path(folder)
-        if target.is_dir() and any(target.iterdir()):
-            raise DataError(f"{target} is not empty: models are saved to a new folder")
+        check_new_folder(target)
         aside = target.with_name(f".{target.name}.{os.getpid()}.writing")
         try:
             shutil.copytree(self.folder, aside)
@@ -88,6 +95,12 @@ class TrainResult:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         return ModelFolder.open(target)
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise DataError if a model cannot be saved to `folder`, because something is in it."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise DataError(f"{folder} is not empty: models are saved to a new folder")
 
 
 class Trainer:
@@ -130,7 +143,9 @@ class Trainer:
     ) -> TrainResult:
         """Train, validate after each epoch, and keep the best epoch (the last without validation).
 
-        However it ends, workers and a server of its own are gone afterwards. A server that was
+        With transport "ray" it uses the Ray it finds (see `weiml.cluster.ensure_ray`), else a local
+        one for as long as it trains. However it ends, workers and a server of its own are gone
+        afterwards. A server that was
         passed in holds the best epoch's rows.
 
         Raises:
@@ -142,6 +157,8 @@ class Trainer:
         _check_sets(train, validation, self.config)
         with ExitStack() as stack:
             files = tempfile.TemporaryDirectory(prefix="weiml-train-")
+            if self._server is None and self.config.transport == "ray":
+                stack.enter_context(ray_running())
             server = self._server or stack.enter_context(make_server(self.config))
             embedded = isinstance(server, EmbeddedParameterServer)
             group = stack.enter_context(_make_group(self.config, embedded=embedded))
