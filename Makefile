@@ -35,7 +35,7 @@ endef
 demo_flags := $(if $(filter-out 0,$(KEEP)),--keep) $(if $(filter-out 0,$(QUICK)),--quick)
 bench_flags := $(if $(filter-out 0,$(QUICK)),--quick)
 
-.PHONY: help setup demo test check format bench clean distclean
+.PHONY: help setup demo test slow check format bench clean distclean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,11 @@ help:  ## List the commands
 demo: $(RUNTIME)  ## From raw ratings to a ranked feed and a report (KEEP=1: leave it serving; QUICK=1: less data)
 	@exec $(PY) -m pipelines.feed $(demo_flags) $(ARGS)
 
-test: $(DEV)  ## The whole test suite (ARGS="tests/ps -k ftrl" for a part)
+test: $(DEV)  ## The test suite, without the slow checks (ARGS="tests/ps -k ftrl" for a part)
 	@exec $(PY) -m pytest $(ARGS)
+
+slow: $(DEV)  ## The slow checks: a real Ray job, more signals, the wheel, searches
+	@exec $(PY) -m pytest -m slow $(ARGS)
 
 check: $(DEV)  ## Format, lint and types, changing nothing
 	@$(PY) -m ruff format --check $(STYLED)

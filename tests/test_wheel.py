@@ -81,6 +81,7 @@ def test_the_installed_wheel_is_imported_elsewhere(installed: Path, tmp_path: Pa
     assert int(lines[1]) > 0
 
 
+@pytest.mark.slow
 def test_tests_pass_against_the_installed_wheel(
     installed: Path, root: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def tune(features: Path, output: Path, plan: Path, *more: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_a_configuration_and_goes_on(
     features: Path, tmp_path: Path, plan: Path, ray_session: None
 ) -> None:

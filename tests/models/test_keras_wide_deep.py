@@ -69,6 +69,7 @@ def test_columns_are_padded(batch_of: BatchOf) -> None:
     np.testing.assert_array_equal(inputs.dense, batch.dense)
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_it_learns_keeps_the_best_epoch_and_loads_again(
     batch_of: BatchOf, tmp_path: Path, root: Path

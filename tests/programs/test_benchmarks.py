@@ -44,6 +44,7 @@ def test_a_line_has_the_agreed_keys_and_four_digits() -> None:
     assert (line["value"], line["ratio"], line["n"]) == (123500.0, 2.0, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_quick_run_prints_lines_and_writes_its_report(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.hashing", "--quick", "--report", str(tmp_path)]

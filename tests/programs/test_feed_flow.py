@@ -110,6 +110,7 @@ def _takes_jobs(head: Head) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_as_a_ray_job_and_again_from_the_cache(head: Head, root: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     program = ["python", "-m", "pipelines.feed", "--runs", str(runs), *SMALL]

@@ -25,6 +25,7 @@ def data(tmp_path: Path) -> list[str]:
     return ["--train", str(tmp_path / "train"), "--validation", str(tmp_path / "validation")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_searches_and_goes_on(tmp_path: Path, data: list[str]) -> None:
     arguments = [*data, "--folder", str(tmp_path / "searches"), "--name", "small"]

@@ -147,6 +147,7 @@ def test_the_view_continues_where_the_test_period_begins(
         view.observe(event)
 
 
+@pytest.mark.slow
 def test_encoding_on_ray_gives_the_same_files(
     result: FlowResult, tmp_path: Path, root: Path
 ) -> None:
@@ -197,6 +198,7 @@ class TestBadInput:
         with pytest.raises((DataError, FlowError), match=r"ratings\.parquet has no rows"):
             run(tmp_path, root)
 
+    @pytest.mark.slow
     def test_a_feature_that_no_column_gives_is_named(self, tmp_path: Path, root: Path) -> None:
         spec = tmp_path / "spec.toml"
         spec.write_text('[[features]]\nname = "genders"\ntype = "categorical"\n')

@@ -101,7 +101,9 @@ client.push("t", keys, np.full((20, 1), 2.0, np.float32)).wait()
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_it_serves_until_a_signal_then_saves_and_leaves_no_process(
     root: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -178,6 +180,7 @@ def test_what_cannot_work_ends_at_once_with_one_clear_line(
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_ends_it_and_leaves_no_process(root: Path, tmp_path: Path) -> None:
     with EmbeddedParameterServer() as ps:
         ps.create_table(TableConfig("t", optimizer=SGD()))

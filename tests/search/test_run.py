@@ -102,6 +102,7 @@ class TestOnRay:
             )
         assert {trial.params["k"] % 3 for trial in result.trials} == {0, 1, 2}
 
+    @pytest.mark.slow
     def test_a_dead_worker_fails_its_trial_only(self, tmp_path: Path) -> None:
         def mortal(params: Mapping[str, Any], report: Report) -> dict[str, float]:
             if params["x"] == 0.9:
@@ -187,7 +188,9 @@ def unbroken(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Sea
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "blow", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_stopped_search_goes_on_where_it_was(
     tmp_path: Path, blow: signal.Signals, unbroken: SearchResult
 ) -> None:

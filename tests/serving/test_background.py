@@ -22,6 +22,7 @@ from weiml.serving.processes import descendants, wait_gone
 pytestmark = pytest.mark.process
 
 
+@pytest.mark.slow
 def test_interrupted_while_starting_leaves_nothing(feed: Any, tmp_path: Path) -> None:
     """SIGTERM in the middle of the start-up: processes that it had begun are gone too."""
     config = feed.config(models={"lr": feed.models["lr"]}, port=free_port())

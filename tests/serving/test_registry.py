@@ -125,6 +125,7 @@ def test_reading_makes_no_registry(tmp_path: Path) -> None:
     assert not (tmp_path / "typo").exists()
 
 
+@pytest.mark.slow
 def test_mlflow_is_imported_by_the_registry_alone_and_says_nothing(tmp_path: Path) -> None:
     code = (
         "import logging, sys, weiml.serving\n"

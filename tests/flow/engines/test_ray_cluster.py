@@ -92,6 +92,7 @@ def test_one_local_ray_serves_the_run_and_ends_with_it(
     assert_ray_is_gone(program)
 
 
+@pytest.mark.slow
 def test_terminated_while_ray_works_nothing_stays(
     program: Program,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,6 +109,7 @@ def test_terminated_while_ray_works_nothing_stays(
     assert_ray_is_gone(program)
 
 
+@pytest.mark.slow
 def test_waiting_for_ray_is_cut_off_at_the_limit(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ def test_steps_run_in_a_process_of_their_own(run: Run) -> None:
         os.kill(reports["pid"], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.skipif(not installed, reason="needs the extra tensorflow")
 def test_a_failure_there_is_told_here(run: Run) -> None:
