@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from weiml.errors import DataError
 
-__all__ = ["cross_keys", "feature_seed", "hash_key", "hash_values", "mix64"]
+__all__ = ["cross_keys", "feature_seed", "hash_key", "hash_values", "mix64", "unmix64"]
 
 _P1 = np.uint64(0x9E3779B185EBCA87)
 _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -25,6 +25,9 @@ _P4 = np.uint64(0x85EBCA77C2B2AE63)
 _P5 = np.uint64(0x27D4EB2F165667C5)
 _M1 = np.uint64(0xFF51AFD7ED558CCD)
 _M2 = np.uint64(0xC4CEB9FE1A85EC53)
+# Their inverses modulo 2⁶⁴.
+_M1_INVERSE = np.uint64(pow(0xFF51AFD7ED558CCD, -1, 2**64))
+_M2_INVERSE = np.uint64(pow(0xC4CEB9FE1A85EC53, -1, 2**64))
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 
@@ -36,6 +39,17 @@ def mix64(x: np.uint64) -> np.uint64:
     x *= _M1
     x ^= x >> np.uint64(33)
     x *= _M2
+    x ^= x >> np.uint64(33)
+    return x
+
+
+@numba.njit(inline="always")
+def unmix64(x: np.uint64) -> np.uint64:
+    """Return the number whose `mix64` is `x`."""
+    x ^= x >> np.uint64(33)
+    x *= _M2_INVERSE
+    x ^= x >> np.uint64(33)
+    x *= _M1_INVERSE
     x ^= x >> np.uint64(33)
     return x
 
