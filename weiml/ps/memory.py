@@ -8,6 +8,7 @@ tables of this package make them.
 from __future__ import annotations
 
 import mmap
+import sys
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 HUGE_PAGE = 1 << 21
+# Python 3.11 knows no name for it.
+_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 _I8P = ir.IntType(8).as_pointer()
 _I32 = ir.IntType(32)
 
@@ -141,7 +144,7 @@ class Region:
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
         self._map = mmap.mmap(-1, max(nbytes, 1) + HUGE_PAGE, flags=flags)
         if nbytes >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
             self._map.madvise(mmap.MADV_HUGEPAGE)

@@ -1,0 +1,263 @@
+"""Rows by 64-bit key: key and payload side by side in buckets of open addressing, grown in place.
+
+It knows words of 32 bits, not what they mean. One writer; readers in other threads only while
+nobody writes. How a bucket is laid out says `row_store_kernels`.
+
+A bucket that reaches `max_load` moves alone to a larger extent. The capacities that a bucket can
+have form a geometric series whose start is staggered over the buckets, so in a large store they
+fill one after the other: at any time loads spread evenly from ``max_load / 1.15`` to `max_load`,
+never is more than a bucket copied in a row, and the old extents die together, page by page.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from weiml.errors import ConfigError
+from weiml.ps.arena import Arena
+from weiml.ps.row_store_kernels import (
+    buckets_of,
+    copy_payloads,
+    delete_rows,
+    find_rows,
+    insert_rows,
+    keys_in,
+    move_buckets,
+    scan_buckets,
+    set_payloads,
+)
+
+__all__ = ["RowStore"]
+
+LARGE = 64 << 20
+"""Bytes from which a store grows by little at a time; below it buckets double."""
+_STEP = 1.15  # growth of a bucket in a large store
+_SHRINK = 0.25  # a bucket emptier than this part of full gives memory back
+_SMALLEST = 8  # home slots of a bucket's first extent
+_LONGEST_TAIL = 256
+_BATCH = 32 << 20  # bytes moved before the old extents are given back
+
+
+class RowStore:
+    """A map from uint64 keys to payloads of `payload_words` 32-bit words.
+
+    A key's bucket is the upper bits of its `mix64`; buckets that hold no row cost nothing. Growth
+    copies one bucket at a time, so the longest pause of an insertion is that of copying a bucket:
+    about 2 ms at 100 million rows of two words in 1024 buckets.
+
+    Raises:
+        ConfigError: `num_buckets` is not a power of two from 2 to 65536, `payload_words` is not
+            positive, or `max_load` is not from 0.1 to 0.97.
+    """
+
+    def __init__(self, num_buckets: int, payload_words: int, *, max_load: float = 0.8) -> None:
+        if num_buckets not in (1 << bits for bits in range(1, 17)):
+            raise ConfigError(
+                f"num_buckets must be a power of two from 2 to 65536, got {num_buckets}"
+            )
+        if payload_words < 1:
+            raise ConfigError(f"payload_words must be 1 or more, got {payload_words}")
+        if not 0.1 <= max_load <= 0.97:
+            raise ConfigError(f"max_load must be from 0.1 to 0.97, got {max_load}")
+        self.num_buckets = num_buckets
+        self.payload_words = payload_words
+        self.max_load = max_load
+        self._slot = 8 + 4 * payload_words
+        group, self._window, reach = _looks(self._slot)
+        self._group = group
+        bits = num_buckets.bit_length() - 1
+        self._shape = np.array([bits, self._slot, group, self._window, reach], np.int64)
+        self._stagger = np.arange(num_buckets) / num_buckets
+        # What a bucket without memory of its own shows: a window of empty slots.
+        self._nothing = np.zeros(self._window * self._slot + 8, np.uint8)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._arena = Arena()
+        self._homes = np.zeros((self.num_buckets, 2), np.int64)
+        self._homes[:, 0] = self._nothing.ctypes.data
+        self._fill = np.zeros((self.num_buckets, 3), np.int64)
+
+    def __len__(self) -> int:
+        return int(self._fill[:, 0].sum())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots, empty ones included."""
+        return self._arena.nbytes
+
+    def bucket_counts(self) -> np.ndarray:
+        """Return the rows in each bucket: int64 (num_buckets,)."""
+        return self._fill[:, 0].copy()
+
+    def find(self, keys: np.ndarray) -> np.ndarray:
+        """Return the payload address of each key uint64 (n,), 0 where missing: int64 (n,)."""
+        return self._find(_flat(keys))[0]
+
+    def _find(self, keys: np.ndarray) -> tuple[np.ndarray, int]:
+        out = np.empty(keys.size, np.int64)
+        return out, find_rows(self._homes, self._shape, keys, out)
+
+    def find_or_insert(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return payload addresses int64 (n,), and which keys are new: their positions, ascending.
+
+        A new payload is zero. A key that is new and repeated is new at its first position.
+        Addresses hold until the next insertion, deletion or clearing.
+        """
+        keys = _flat(keys)
+        addresses, missing = self._find(keys)
+        if not missing:
+            return addresses, np.empty(0, np.int64)
+        touched = np.zeros(self.num_buckets, np.bool_)
+        new = self._insert(keys, np.flatnonzero(addresses == 0), touched)
+        again = keys_in(touched, self._shape, keys)
+        addresses[again] = self._find(keys[again])[0]
+        return addresses, new
+
+    def _insert(self, keys: np.ndarray, which: np.ndarray, touched: np.ndarray) -> np.ndarray:
+        parts = []
+        while which.size:
+            new, refused = np.empty(which.size, np.int64), np.empty(which.size, np.int64)
+            made, failed = insert_rows(
+                self._homes, self._fill, self._shape, keys, which, touched, new, refused
+            )
+            parts.append(new[:made])
+            which = refused[:failed]
+            if failed:
+                buckets, waiting = np.unique(self._buckets(keys[which]), return_counts=True)
+                touched[buckets] = True
+                self._grow(buckets, waiting)
+        return np.sort(np.concatenate(parts)) if len(parts) > 1 else parts[0]
+
+    def delete(self, keys: np.ndarray) -> np.ndarray:
+        """Delete keys; return which were there, the first of repeated ones only: bool (n,)."""
+        keys = _flat(keys)
+        out = np.empty(keys.size, np.bool_)
+        delete_rows(self._homes, self._fill, self._shape, keys, out)
+        if out.any():
+            self._shrink(np.unique(self._buckets(keys[out])))
+        return out
+
+    def scan(self, first_bucket: int, last_bucket: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return keys uint64 (n,) and addresses int64 (n,) of buckets first … last-1, by hash."""
+        n = int(self._fill[first_bucket:last_bucket, 0].sum())
+        keys, addresses = np.empty(n, np.uint64), np.empty(n, np.int64)
+        scan_buckets(
+            self._homes, self._fill, self._shape, first_bucket, last_bucket, keys, addresses
+        )
+        return keys, addresses
+
+    def rows(self, addresses: np.ndarray) -> np.ndarray:
+        """Return a copy of the payloads uint32 (n, payload_words); zeros at address 0."""
+        out = np.empty((addresses.size, self.payload_words), np.uint32)
+        copy_payloads(addresses, out)
+        return out
+
+    def set_rows(self, addresses: np.ndarray, payload: np.ndarray) -> None:
+        """Overwrite the payloads at `addresses` (none of them 0) by uint32 (n, payload_words)."""
+        assert payload.shape == (addresses.size, self.payload_words), payload.shape
+        set_payloads(addresses, np.require(payload, np.uint32, ["C", "W"]))
+
+    def clear(self, buckets: np.ndarray | None = None) -> None:
+        """Drop all rows, or all rows of `buckets` int (m,), and give their memory back."""
+        if buckets is None:
+            self._reset()
+            return
+        held = np.unique(np.asarray(buckets, np.int64))
+        held = held[self._fill[held, 2] > 0]
+        self._arena.free(self._homes[held, 0], self._bytes(self._fill[held, 2]))
+        self._homes[held] = (self._nothing.ctypes.data, 0)
+        self._fill[held] = 0
+
+    def _buckets(self, keys: np.ndarray) -> np.ndarray:
+        return np.asarray(buckets_of(self._shape, keys))
+
+    def _bytes(self, room: np.ndarray) -> np.ndarray:
+        """Return the size of extents in which rows may lie in `room` slots."""
+        return (room + 1) * self._slot
+
+    def _grow(self, buckets: np.ndarray, waiting: np.ndarray) -> None:
+        """Move `buckets`, which refused rows, to extents with room for some of `waiting` more."""
+        count, limit, room = self._fill[buckets].T
+        capacity = self._homes[buckets, 1] * self._group
+        held = np.count_nonzero(self._fill[:, 2])
+        usual = self._homes[:, 1].sum() * self._group / max(held, 1)
+        double = (self._arena.nbytes < LARGE) | (capacity < usual / 2)
+        # Half a step beyond the present capacity, rounded up to the series, is the next in it.
+        wanted = capacity * np.where(double, 2.0, math.sqrt(_STEP))
+        # How many of those that wait are different keys is not known.
+        rows = np.minimum(count + waiting, 4 * count + _SMALLEST)
+        wanted = np.maximum(wanted, rows / self.max_load)
+        full = count >= limit
+        larger = np.where(full, self._capacity(buckets, wanted), capacity)
+        # Keys that crowd at the end of a bucket need a longer tail, not more homes.
+        tail = np.where(full, room - capacity, 2 * (room - capacity))
+        self._move(buckets, larger, np.maximum(tail, self._tail(larger)))
+
+    def _shrink(self, buckets: np.ndarray) -> None:
+        count, limit = self._fill[buckets, 0], self._fill[buckets, 1]
+        buckets = buckets[(count < _SHRINK * limit) & (limit > _SMALLEST)]
+        if buckets.size == 0:
+            return
+        self.clear(buckets[self._fill[buckets, 0] == 0])
+        buckets = buckets[self._fill[buckets, 0] > 0]
+        smaller = self._capacity(buckets, self._fill[buckets, 0] * _STEP / self.max_load)
+        self._move(buckets, smaller, self._tail(smaller))
+
+    def _capacity(self, buckets: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Return the first of each bucket's possible capacities that is at least `wanted`."""
+        stagger = self._stagger[buckets]
+        at_least = np.maximum(wanted, _SMALLEST) / _SMALLEST
+        power = np.ceil(np.log(at_least) / math.log(_STEP) - stagger) + stagger
+        slots = np.ceil(_SMALLEST * _STEP**power).astype(np.int64)
+        return -(-slots // self._group) * self._group
+
+    def _tail(self, capacity: np.ndarray) -> np.ndarray:
+        return np.minimum(_LONGEST_TAIL, self._window + 4 + capacity // 16)
+
+    def _move(self, buckets: np.ndarray, capacity: np.ndarray, tail: np.ndarray) -> None:
+        """Move buckets to new extents of these capacities, doubling tails that turn out short."""
+        moved = np.cumsum(self._bytes(capacity + tail))
+        for part in np.split(np.arange(buckets.size), np.flatnonzero(np.diff(moved // _BATCH)) + 1):
+            done = 0
+            while done < part.size:
+                rest = part[done:]
+                fitted = self._move_batch(buckets[rest], capacity[rest], tail[rest])
+                done += fitted
+                if fitted < rest.size:
+                    tail[rest[fitted]] *= 2
+
+    def _move_batch(self, buckets: np.ndarray, capacity: np.ndarray, tail: np.ndarray) -> int:
+        room = capacity + tail
+        sizes = self._bytes(room)
+        addresses = self._arena.allocate(sizes)
+        new = np.stack([addresses, capacity // self._group], axis=1)
+        done = move_buckets(self._homes, self._fill, self._shape, buckets, new, room)
+        moved = buckets[:done]
+        old, old_sizes = self._homes[moved, 0], self._bytes(self._fill[moved, 2])
+        held = self._fill[moved, 2] > 0
+        self._homes[moved] = new[:done]
+        self._fill[moved, 1] = capacity[:done] * self.max_load
+        self._fill[moved, 2] = room[:done]
+        self._arena.free(
+            np.concatenate([old[held], addresses[done:]]),
+            np.concatenate([old_sizes[held], sizes[done:]]),
+        )
+        return done
+
+
+def _looks(slot: int) -> tuple[int, int, int]:
+    """Return slots of a home group, slots looked at together, bytes to the second prefetch."""
+    if slot in (16, 32):  # a group is a line: its slots cost one miss together
+        return 64 // slot, 64 // slot, 0
+    if slot < 64:
+        return 1, 3, 2 * slot + 7
+    return 1, 2, slot
+
+
+def _flat(keys: np.ndarray) -> np.ndarray:
+    if keys.dtype == np.uint64 and keys.flags.c_contiguous and keys.flags.writeable:
+        return keys
+    return np.require(keys, np.uint64, ["C", "W"])
