@@ -56,9 +56,7 @@ class LevelRules(abc.ABC):
     """The caller's first arguments, in their stead."""
 
     @abc.abstractmethod
-    def run(
-        self, function: Body, view: ShardView, arguments: tuple[Any, ...], keys: np.ndarray | None
-    ) -> Any:
+    def run(self, function: Body, view: ShardView, arguments: tuple[Any, ...]) -> Any:
         """Return one shard's partial answer."""
 
     def merge(self, function: Body, partials: list[Any], places: Places) -> Any:
@@ -71,9 +69,7 @@ class _OverShard(LevelRules):
     given = ("view",)
     shown = ()
 
-    def run(
-        self, function: Body, view: ShardView, arguments: tuple[Any, ...], keys: np.ndarray | None
-    ) -> Any:
+    def run(self, function: Body, view: ShardView, arguments: tuple[Any, ...]) -> Any:
         return function.body(view, *arguments)
 
 
@@ -81,12 +77,8 @@ class _OverRows(LevelRules):
     given = ("config", "keys", "rows")
     shown = ("table",)
 
-    def run(
-        self, function: Body, view: ShardView, arguments: tuple[Any, ...], keys: np.ndarray | None
-    ) -> Any:
-        if keys is None:
-            raise ParameterServerError("it is over rows: call it with keys=…")
-        table, *rest = arguments
+    def run(self, function: Body, view: ShardView, arguments: tuple[Any, ...]) -> Any:
+        table, keys, *rest = arguments
         own = np.require(keys, np.uint64, ["C", "W"])
         if function.kind == "get":
             rows = _rows(function.sees, view, table, own)
@@ -140,9 +132,7 @@ class _OverBuckets(LevelRules):
     given = ("config", "keys", "rows")
     shown = ("table",)
 
-    def run(
-        self, function: Body, view: ShardView, arguments: tuple[Any, ...], keys: np.ndarray | None
-    ) -> Any:
+    def run(self, function: Body, view: ShardView, arguments: tuple[Any, ...]) -> Any:
         table, *rest = arguments
         if function.kind == "update":
             self._update(function, view, table, rest)

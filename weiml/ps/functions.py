@@ -92,15 +92,18 @@ class PsFunction:
         """Return the arguments for a shard that holds `buckets` (ascending)."""
         return arguments if self.split is None else self.split(arguments, buckets, num_buckets)
 
-    def run(self, view: ShardView, *arguments: Any, keys: np.ndarray | None = None) -> Any:
-        """Run on one shard, over `keys` uint64 (n,) that it holds if the level is "rows".
+    def run(self, view: ShardView, *arguments: Any) -> Any:
+        """Run on one shard and return its partial answer.
+
+        Over rows the arguments are (table, keys uint64 (n,) that the shard holds, …), over buckets
+        (table, …).
 
         Raises:
             ParameterServerError: the function refused its arguments or failed; what a failed update
                 had written by then stays.
         """
         try:
-            answer = level_for(self.level).run(self, view, arguments, keys)
+            answer = level_for(self.level).run(self, view, arguments)
         except ParameterServerError as error:
             raise ParameterServerError(
                 f"function {self.name!r} on shard {view.index}: {error}"
