@@ -129,7 +129,10 @@ def int8_of(number: np.float32, unit: np.float32, down: bool) -> np.int8:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows on the wire: contiguous arrays, which Ray's object store carries without a copy."""
+    """Rows on the wire: contiguous arrays, which Ray's object store carries without a copy.
+
+    Pick rows from it instead of encoding rows that were decoded: int8 would round them again.
+    """
 
     codec: Codec
     data: np.ndarray
@@ -150,7 +153,7 @@ class Encoded:
         """Bytes of the arrays."""
         return self.data.nbytes + (0 if self.scales is None else self.scales.nbytes)
 
-    def take(self, rows: np.ndarray | slice) -> Encoded:
+    def __getitem__(self, rows: np.ndarray | slice) -> Encoded:
         """Return some of the rows, in the order asked for."""
         return Encoded(
             self.codec,

@@ -55,7 +55,8 @@ class Dictionary:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.epoch = 0
-        self._restart()
+        self._count = 0
+        self._slots = _no_slots()
 
     def __len__(self) -> int:
         return self._count
@@ -68,7 +69,8 @@ class Dictionary:
     def restart(self) -> None:
         """Begin the next epoch, which knows no key."""
         self.epoch += 1
-        self._restart()
+        self._count = 0
+        self._slots = _no_slots()
 
     def pack(self, keys: np.ndarray) -> tuple[PackedKeys, np.ndarray] | None:
         """Return `keys` uint64 (n,) packed, and order int32 (n,): the i-th key is keys[order[i]].
@@ -92,10 +94,6 @@ class Dictionary:
         )
         return packed, np.asarray(order)
 
-    def _restart(self) -> None:
-        self._count = 0
-        self._slots = np.zeros((2 * _SMALLEST, 2), np.uint64)
-
     def _reserve(self, count: int) -> None:
         size = len(self._slots)
         while 2 * count > size:
@@ -104,6 +102,10 @@ class Dictionary:
             slots = np.zeros((size, 2), np.uint64)
             _move(self._slots, slots)
             self._slots = slots
+
+
+def _no_slots() -> np.ndarray:
+    return np.zeros((2 * _SMALLEST, 2), np.uint64)
 
 
 class KeyTable:
@@ -199,11 +201,11 @@ def _sorted(numbered: np.ndarray, bits: int) -> np.ndarray:
         by = np.uint64(32 + shift)
         starts = np.zeros((1 << _RADIX) + 1, np.int64)
         for i in range(source.size):
-            starts[np.int64((source[i] >> by) & digits) + 1] += 1
+            starts[int((source[i] >> by) & digits) + 1] += 1
         for d in range(1 << _RADIX):
             starts[d + 1] += starts[d]
         for i in range(source.size):
-            d = np.int64((source[i] >> by) & digits)
+            d = int((source[i] >> by) & digits)
             target[starts[d]] = source[i]
             starts[d] += 1
         source, target = target, source
@@ -245,13 +247,13 @@ def _pack(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         widths[block] = width
         bit = np.uint64(0)
         for j in range(count):
-            at = word + np.int64(bit >> _U6)
+            at = word + int(bit >> _U6)
             offset = bit & _U63
             words[at] |= gaps[j] << offset
             if offset + width > _U64:
                 words[at + 1] = gaps[j] >> (_U64 - offset)
             bit += width
-        word += np.int64((bit + _U63) >> _U6)
+        word += int((bit + _U63) >> _U6)
     return widths, words[:word].copy(), order
 
 
@@ -266,7 +268,7 @@ def _unpack(widths: np.ndarray, words: np.ndarray, table: np.ndarray, out: np.nd
         mask = (_U1 << width) - _U1
         bit = np.uint64(0)
         for j in range(count):
-            at = word + np.int64(bit >> _U6)
+            at = word + int(bit >> _U6)
             offset = bit & _U63
             gap = np.uint64(0)
             if width:
@@ -276,4 +278,4 @@ def _unpack(widths: np.ndarray, words: np.ndarray, table: np.ndarray, out: np.nd
             number += gap & mask
             out[start + j] = table[np.int64(number)]
             bit += width
-        word += np.int64((bit + _U63) >> _U6)
+        word += int((bit + _U63) >> _U6)

@@ -28,7 +28,7 @@ def _slot_of(slots: np.ndarray, row_keys: np.ndarray, key: np.uint64) -> int:
     slot = mix64(key) & mask
     while slots[slot] >= 0 and row_keys[slots[slot]] != key:
         slot = (slot + np.uint64(1)) & mask
-    return np.int64(slot)
+    return int(slot)
 
 
 @numba.njit(cache=True, nogil=True)
