@@ -44,8 +44,6 @@ class WireConfig:
     dictionary_keys: int = 1 << 22
     """Of packed keys: how many a client numbers per shard before it begins anew. Costs the shard 8
     bytes each and the client 36."""
-    max_outstanding: int = 64
-    """Writes that a client has under way at most; the next one waits for the oldest."""
     key_cache_mib: float = 0.0
     """Key lists that a client believes each shard to remember, so that 16 bytes stand for a list
     sent again, as by the push that follows a pull; 0 sends every list."""
@@ -68,8 +66,6 @@ class WireConfig:
                 f"push_fraction = {self.push_fraction:g} needs feedback_rows above 0: the rows not "
                 f"sent have to be kept somewhere"
             )
-        if self.max_outstanding < 1:
-            raise ConfigError(f"max_outstanding must be 1 or more, got {self.max_outstanding}")
         if not 1 <= self.dictionary_keys < 2**31:
             raise ConfigError(f"dictionary_keys must be 1 … 2³¹-1, got {self.dictionary_keys}")
         if self.max_outstanding < 1:
