@@ -153,7 +153,7 @@ class Encoded:
         """Bytes of the arrays."""
         return self.data.nbytes + (0 if self.scales is None else self.scales.nbytes)
 
-    def __getitem__(self, rows: np.ndarray | slice) -> Encoded:
+    def take(self, rows: np.ndarray | slice) -> Encoded:
         """Return some of the rows, in the order asked for."""
         return Encoded(
             self.codec,

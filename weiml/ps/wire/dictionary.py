@@ -4,12 +4,14 @@ The first time a key travels it goes in full and gets the next number; later its
 numbers of a list are sent in ascending order as gaps, each block of 128 gaps with just the bits
 that its largest needs, so that the hot keys, which have small and dense numbers, cost a bit or two.
 
-A `Dictionary` is the client's side, a `KeyTable` the shard's. An epoch is one count from 0: the
-client begins a new one when the dictionary is full or the shard has lost its side.
+A `Dictionary` is the client's side, a `KeyTable` the shard's. An epoch is one count from 0, with a
+number that no other epoch of the process has: the client begins a new one when the dictionary is
+full or the shard has lost its side.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numba
@@ -24,6 +26,7 @@ _BLOCK = 128
 _SMALLEST = 1024
 _AHEAD = 12
 _RADIX = 11
+_EPOCHS = itertools.count()
 _U1, _U6, _U63, _U64 = (np.uint64(n) for n in (1, 6, 63, 64))
 
 
@@ -57,6 +60,7 @@ class Dictionary:
         self.epoch = 0
         self._count = 0
         self._slots = _no_slots()
+        self.restart()
 
     def __len__(self) -> int:
         return self._count
@@ -68,7 +72,7 @@ class Dictionary:
 
     def restart(self) -> None:
         """Begin the next epoch, which knows no key."""
-        self.epoch += 1
+        self.epoch = next(_EPOCHS)
         self._count = 0
         self._slots = _no_slots()
 
@@ -136,10 +140,12 @@ class KeyTable:
         if packed.known > self._count:
             return None
         end = packed.known + packed.new.size
-        if end > self._count:
-            self._reserve(end)
-            self._keys[packed.known : end] = packed.new
-            self._count = end
+        again = self._keys[packed.known : min(end, self._count)]
+        if not np.array_equal(again, packed.new[: again.size]):
+            return None
+        self._reserve(end)
+        self._keys[packed.known : end] = packed.new
+        self._count = max(self._count, end)
         out = np.empty(packed.size, np.uint64)
         _unpack(packed.widths, packed.gaps, self._keys, out)
         return out

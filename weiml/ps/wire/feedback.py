@@ -55,9 +55,9 @@ class EncodedPush:
         return EncodedPush(
             self.keys[places],
             None if self.rows is None else self.rows[places],
-            self.values[places],
-            None if self.counts is None else self.counts[places],
-            None if self.squares is None else self.squares[places],
+            self.values.take(places),
+            None if self.counts is None else self.counts.take(places),
+            None if self.squares is None else self.squares.take(places),
         )
 
 
