@@ -115,18 +115,19 @@ class VectorPart:
 
         Buckets that were not held are from now on; those that were are replaced.
         """
-        union = np.union1d(self.buckets, np.asarray(buckets, np.int32))
-        if len(union) > len(self.buckets):
-            self._become(self.with_buckets(union))
-        slices = self._slices(buckets)
-        total = sum(stop - start for start, stop in slices)
+        chosen = np.asarray(buckets, np.int64)
+        starts = vector_starts(self.length, self.num_buckets)
+        total = int((starts[chosen + 1] - starts[chosen]).sum())
         if total != len(values):
             raise ParameterServerError(
                 f"{len(buckets)} buckets of a vector of length {self.length} hold {total} numbers, "
                 f"got {len(values)}"
             )
+        union = np.union1d(self.buckets, chosen.astype(np.int32))
+        if len(union) > len(self.buckets):
+            self._become(self.with_buckets(union))
         at = 0
-        for start, stop in slices:
+        for start, stop in self._slices(chosen):
             self.values[start:stop] = values[at : at + stop - start]
             at += stop - start
 
