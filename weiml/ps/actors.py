@@ -1,249 +1,303 @@
-"""Shards as Ray actors: the asynchronous shell that waits on the clock, and the way to reach it.
+"""A shard as a process: the asynchronous shell that waits on the clock and keeps stand-bys exact.
 
-The shell is a plain class; `RayTransport.start` makes actors of it. All of a shard's work happens
+The shell is a plain class; `weiml.ps.coordinator` makes actors of it. All of a shard's work happens
 in turn on its event loop (one writer); while a pull waits for the clock, pushes and ticks go on.
+
+A write is answered when every stand-by has what it changed. Updates to stand-bys hold rows as they
+are afterwards, so however many pushes came while the last update was on its way, the next one
+carries each changed row once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
+import logging
 import os
 import time
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError
 
-from weiml.errors import ClusterError, ParameterServerError, WeimlError
+from weiml.errors import ParameterServerError
 from weiml.ps.base import GroupConfig
-from weiml.ps.checkpoint import read_image
+from weiml.ps.functions import load_function_modules
 from weiml.ps.partition import Partition
-from weiml.ps.shard import READS, WRITES, Shard, Stamp
-from weiml.ps.transport import Transport
+from weiml.ps.shard import READS, WRITES, Shard
+from weiml.ps.transfer import ShardRows, ShardUpdate, Stamp
 
-__all__ = ["NAMESPACE", "RayTransport", "ShardActor", "actor_name"]
+__all__ = ["NAMESPACE", "DeposedError", "Role", "ShardActor", "coordinator_name", "shard_name"]
 
 NAMESPACE = "weiml-ps"
-"""The Ray namespace of all shards."""
+"""The Ray namespace of all groups."""
+_BUCKETS_A_COPY = 16
+
+log = logging.getLogger(__name__)
 
 
-def actor_name(group: str, shard: int) -> str:
-    """Return the name of a shard's actor in `NAMESPACE`."""
-    return f"{group}/shard-{shard}"
+def coordinator_name(group: str) -> str:
+    """Return the name of a group's coordinator in `NAMESPACE`."""
+    return f"{group}/coordinator"
+
+
+def shard_name(group: str, shard: int, number: int) -> str:
+    """Return the name of a shard's process; a shard has several over time, told by `number`."""
+    return f"{group}/shard-{shard}/{number}"
+
+
+class Role(enum.Enum):
+    """What a process is to its shard."""
+
+    STANDBY = "standby"
+    PRIMARY = "primary"
+    ENDED = "ended"
+
+
+class DeposedError(Exception):
+    """The process does not speak for its shard: ask the coordinator who does."""
 
 
 class ShardActor:
-    """A shard whose requests may wait for the clock. Make an actor of it with ``ray.remote``."""
+    """A shard whose requests may wait. Make an actor of it with ``ray.remote``."""
 
-    def __init__(self, config: GroupConfig, index: int) -> None:
-        self._config = config
-        self._shard = Shard(config, index)
+    def __init__(
+        self,
+        config: GroupConfig,
+        index: int,
+        number: int,
+        partition: Partition,
+        epoch: int,
+        role: str,
+    ) -> None:
+        load_function_modules(config.function_modules)
+        self.config = config
+        self.role = Role(role)
+        self._number = number
+        self._epoch = epoch
+        self._shard = Shard(config, index, partition)
         self._changed = asyncio.Condition()
+        self._standbys: dict[str, ActorHandle] = {}
+        self._sent = 0  # sequence number that the stand-bys have
+        self._writes = 0  # since the start, and how many of them the stand-bys have
+        self._replicated = 0
+        self._replicating = asyncio.Lock()
+        self._loop_started: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._end = asyncio.Event()
 
-    async def hello(self) -> tuple[GroupConfig, int, str]:
-        """Return (configuration, process id, node id): the shard is up."""
-        return self._config, os.getpid(), ray.get_runtime_context().get_node_id()
+    async def hello(self) -> dict[str, Any]:
+        """Say who this is: the process is up."""
+        return {
+            "config": self.config,
+            "shard": self._shard.index,
+            "number": self._number,
+            "epoch": self._epoch,
+            "role": self.role.value,
+            "pid": os.getpid(),
+            "node": ray.get_runtime_context().get_node_id(),
+            "partition": self._shard.partition,
+            "standbys": list(self._standbys),
+        }
+
+    async def until_end(self) -> None:
+        """Return when the process is asked to end; whoever awaits it learns of a crash at once."""
+        await self._end.wait()
+
+    # Requests
 
     async def call(self, verb: str, *arguments: Any) -> Any:
-        """Run a verb of `Shard`, after what it has to wait for."""
-        if verb == "save":  # files are written beside the event loop, so that requests go on
-            return await asyncio.to_thread(self._shard.image().write, *arguments)
-        if verb == "load":
-            return await self._load(*arguments)
-        if verb in READS or verb in WRITES:
-            await self._until_free(verb, arguments[0])
-        answer = getattr(self._shard, verb)(*arguments)
-        if verb in WRITES:
-            async with self._changed:
-                self._changed.notify_all()
-        return answer
+        """Run a verb of `Shard`, after what it has to wait for.
 
-    async def _load(self, path: str, manifest: Any) -> None:
-        partition = Partition(self._config.num_shards, self._config.num_buckets)
-        index = self._shard.index
-        self._shard.stage(await asyncio.to_thread(read_image, path, manifest, partition, index))
+        Raises:
+            DeposedError: another process speaks for the shard.
+        """
+        self._check_primary()
+        if verb == "pull":  # the most frequent by far
+            await self._until_free(verb, arguments[0])
+            self._check_primary()
+            return self._shard.serve(verb, *arguments)
+        stamped = verb in READS or verb in WRITES
+        if stamped:
+            await self._until_free(verb, arguments[0])
+            self._check_primary()
+        try:
+            if stamped:
+                return self._shard.serve(verb, *arguments)
+            return getattr(self._shard, verb)(*arguments)
+        finally:
+            if verb not in READS:
+                await self._tell_all()
+
+    async def status(self) -> dict[str, Any]:
+        """Return the shard's status and that of its replication."""
+        return {
+            **self._shard.status(),
+            "number": self._number,
+            "epoch": self._epoch,
+            "role": self.role.value,
+            "standbys": len(self._standbys),
+        }
 
     async def _until_free(self, verb: str, stamp: Stamp) -> None:
         if self._shard.blocked(verb, stamp) is None:
             return
-        limit = self._config.wait_timeout_s
+        limit = self.config.wait_timeout_s
         try:
             async with asyncio.timeout(limit), self._changed:
                 await self._changed.wait_for(lambda: self._shard.blocked(verb, stamp) is None)
         except TimeoutError:
             raise ParameterServerError(
-                f"parameter server group {self._config.name!r}, shard {self._shard.index}: a "
+                f"parameter server group {self.config.name!r}, shard {self._shard.index}: a "
                 f"{verb} waited wait_timeout_s = {limit:g} s for "
                 f"{self._shard.blocked(verb, stamp)}; see why that does not come, or raise "
                 f"wait_timeout_s"
             ) from None
 
+    def _check_primary(self) -> None:
+        if self.role is not Role.PRIMARY:
+            raise DeposedError
 
-class RayTransport(Transport):
-    """Reaches the shards of one group by their actor handles."""
+    # Stand-bys
 
-    name = "ray"
-
-    def __init__(self, config: GroupConfig, handles: list[ActorHandle], owner: bool) -> None:
-        self.config = config
-        self._handles = handles
-        self._owner = owner
-        self._processes: list[tuple[int, str]] = []  # (process id, node id), the owner's to end
-        self._closed = False
-
-    @classmethod
-    def start(cls, config: GroupConfig) -> RayTransport:
-        """Start the shards' processes; on failure none is left behind.
-
-        Raises:
-            ClusterError: Ray is not running here.
-            ParameterServerError: the name is taken, or a shard did not come up in time.
-        """
-        _check_ray()
-        actor = ray.remote(ShardActor)
-        transport = cls(config, [], owner=True)
-        try:
-            for shard in range(config.num_shards):
-                options = {"name": actor_name(config.name, shard), "namespace": NAMESPACE}
-                # No CPU is reserved: shards work in bursts while the workers wait for them.
-                made = actor.options(**options, num_cpus=0, max_restarts=0, max_task_retries=0)
-                transport._handles.append(made.remote(config, shard))
-            hellos = [handle.hello.remote() for handle in transport._handles]
-            answers = ray.get(hellos, timeout=config.start_timeout_s)
-            transport._processes = [(pid, node) for _, pid, node in answers]
-        except ValueError as error:  # Ray's word for a name that is taken
-            transport.close()
-            raise ParameterServerError(
-                f"parameter server group {config.name!r} exists already: connect to it, close it, "
-                f"or give another name ({error})"
-            ) from None
-        except GetTimeoutError:
-            transport.close()
-            raise ParameterServerError(
-                f"parameter server group {config.name!r} did not start within start_timeout_s = "
-                f"{config.start_timeout_s:g} s; raise it, or see the Ray logs"
-            ) from None
-        except BaseException:
-            transport.close()
-            raise
-        return transport
-
-    @classmethod
-    def find(cls, name: str) -> RayTransport:
-        """Reach a group that runs already.
-
-        Raises:
-            ClusterError: Ray is not running here.
-            ParameterServerError: there is no such group, or it does not answer.
-        """
-        _check_ray()
-        try:
-            first = ray.get_actor(actor_name(name, 0), namespace=NAMESPACE)
-            config, _, _ = ray.get(first.hello.remote(), timeout=GroupConfig.start_timeout_s)
-            rest = [
-                ray.get_actor(actor_name(name, shard), namespace=NAMESPACE)
-                for shard in range(1, config.num_shards)
-            ]
-        except (ValueError, RayError) as error:
-            raise ParameterServerError(
-                f"no parameter server group {name!r} answers in this Ray cluster ({error})"
-            ) from None
-        return cls(config, [first, *rest], owner=False)
-
-    def send(self, shard: int, verb: str, *arguments: Any) -> Any:
-        """Send one request; returns its object reference."""
-        if self._closed:
-            raise ParameterServerError(f"parameter server group {self.config.name!r} is closed")
-        return self._handles[shard].call.remote(verb, *arguments)
-
-    def result(self, shard: int, handle: Any) -> Any:
-        """Wait for one answer; Ray's own errors become `ParameterServerError`."""
-        where = f"parameter server group {self.config.name!r}, shard {shard}"
-        try:
-            return ray.get(handle, timeout=self.config.call_timeout_s)
-        except RayTaskError as error:
-            if isinstance(error.cause, WeimlError):
-                raise error.cause from None
-            raise ParameterServerError(f"{where} failed: {error.cause!r}") from error
-        except RayActorError as error:
-            raise ParameterServerError(
-                f"{where} is gone, and with it what it held since the last checkpoint: close the "
-                f"group, start it again and load a checkpoint ({_first_line(error)})"
-            ) from None
-        except GetTimeoutError:
-            raise ParameterServerError(
-                f"{where} did not answer within call_timeout_s = {self.config.call_timeout_s:g} s"
-            ) from None
-
-    def close(self) -> None:
-        """End the shards if this transport started them, and wait until they are gone.
-
-        Raises:
-            ParameterServerError: a process is still there after stop_timeout_s.
-        """
-        if self._closed:
+    async def _tell_all(self) -> None:
+        """Let waiting requests look again, and wait until the stand-bys have what changed."""
+        async with self._changed:
+            self._changed.notify_all()
+        if not self._standbys:
             return
-        self._closed = True
-        if not self._owner:
-            return
-        if ray.is_initialized():  # otherwise they ended with the session that owned them
-            for handle in self._handles:
-                ray.kill(handle, no_restart=True)
-        self._wait_until_gone()
+        self._writes += 1
+        mine = self._writes
+        self._wake.set()
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: self._replicated >= mine or self.role is Role.ENDED
+            )
+        self._check_primary()
 
-    def _wait_until_gone(self) -> None:
-        deadline = time.monotonic() + self.config.stop_timeout_s
-        while left := self._left():
-            if time.monotonic() > deadline:
-                raise ParameterServerError(
-                    f"parameter server group {self.config.name!r}: {', '.join(left)} still there "
-                    f"after stop_timeout_s = {self.config.stop_timeout_s:g} s"
-                )
-            time.sleep(0.02)
+    async def _replicate_for_ever(self) -> None:
+        while self.role is Role.PRIMARY:
+            await self._wake.wait()
+            self._wake.clear()
+            async with self._replicating:
+                upto = self._writes
+                if self._standbys:
+                    update = self._shard.collect_update(self._sent, self._epoch)
+                    self._sent = update.sequence
+                    await self._send(dict.fromkeys(self._standbys, update))
+            self._replicated = max(self._replicated, upto)
+            async with self._changed:
+                self._changed.notify_all()
 
-    def _left(self) -> list[str]:
-        """Return what is left of the group: names in Ray, and processes on this node."""
-        left = []
-        here = None
-        if ray.is_initialized():
-            here = ray.get_runtime_context().get_node_id()
-            taken = {
-                actor["name"]
-                for actor in ray.util.list_named_actors(all_namespaces=True)
-                if actor["namespace"] == NAMESPACE
-            }
-            names = {actor_name(self.config.name, s) for s in range(len(self._handles))}
-            left += sorted(names & taken)
-        return left + [
-            f"process {pid}"
-            for pid, node in self._processes
-            if here in (None, node) and _is_running(pid)
-        ]
+    async def _send(self, updates: dict[str, ShardUpdate], extra: Any = None) -> None:
+        """Send updates to stand-bys; one that fails is none any more, once all know of it."""
+        handles = dict(self._standbys) | (extra or {})
+        sent = [handles[name].follow.remote(update) for name, update in updates.items()]
+        for name, answer in zip(updates, sent, strict=True):
+            try:
+                await answer
+            except DeposedError:
+                log.warning("shard %d: a newer epoch took over", self._shard.index)
+                self.role = Role.ENDED
+                self._end.set()
+            except Exception as error:
+                if not isinstance(error, RayActorError):
+                    log.exception("shard %d: stand-by %s failed", self._shard.index, name)
+                await self._lose(name)
 
+    async def _lose(self, name: str) -> None:
+        # The coordinator first: it must not promote a stand-by that misses what is answered next.
+        while self.role is Role.PRIMARY and name in self._standbys:
+            try:
+                coordinator = ray.get_actor(coordinator_name(self.config.name), NAMESPACE)
+                await coordinator.standby_lost.remote(self._shard.index, name)
+            except (ValueError, RayActorError):
+                await asyncio.sleep(0.1)  # it comes back by itself
+                continue
+            self._standbys.pop(name, None)
 
-def _check_ray() -> None:
-    if not ray.is_initialized():
-        raise ClusterError(
-            "Ray is not running in this process; call ray.init() (or ray.init(address=...) to join "
-            "a cluster) first, or use EmbeddedParameterServer"
-        )
+    async def add_standby(self, name: str) -> None:
+        """Copy everything to a stand-by while requests go on, then keep it exact."""
+        handle = ray.get_actor(name, NAMESPACE)
+        start = self._shard.sequence
+        buckets = self._shard.partition.buckets_at(self._shard.index)
+        for first in range(0, len(buckets), _BUCKETS_A_COPY):
+            rows = self._shard.export_buckets(buckets[first : first + _BUCKETS_A_COPY])
+            await handle.take.remote(rows)
+        async with self._replicating:
+            upto = self._writes
+            updates = {}
+            if self._standbys:
+                update = self._shard.collect_update(self._sent, self._epoch)
+                updates = dict.fromkeys(self._standbys, update)
+            everything = self._shard.collect_update(start, self._epoch, everything=True)
+            self._shard.forget_news()
+            self._sent = everything.sequence
+            self._standbys[name] = handle
+            await self._send({**updates, name: everything})
+        self._replicated = max(self._replicated, upto)
+        if name not in self._standbys:
+            raise ParameterServerError(f"stand-by {name} was lost while it was copied to")
+        if self._loop_started is None:
+            self._loop_started = asyncio.create_task(self._replicate_for_ever())
+        self._wake.set()
 
+    async def drop_standby(self, name: str) -> None:
+        """Forget a stand-by that the coordinator knows to be gone."""
+        self._standbys.pop(name, None)
+        self._wake.set()
 
-def _is_running(pid: int) -> bool:
-    """Whether a process of this machine runs; one that ended but was not reaped does not."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):  # gone, or its number is somebody else's now
-        return False
-    if not os.path.exists("/proc/self/stat"):
-        return True
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    async def take(self, rows: ShardRows) -> None:
+        """As a stand-by: take over rows."""
+        self._shard.import_rows(rows)
 
+    async def follow(self, update: ShardUpdate) -> None:
+        """As a stand-by: become what the shard was.
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
+        Raises:
+            DeposedError: the sender's epoch is over.
+        """
+        if update.epoch < self._epoch or self.role is not Role.STANDBY:
+            raise DeposedError
+        self._shard.apply_update(update)
+
+    async def promote(self, epoch: int) -> None:
+        """Speak for the shard from now on."""
+        self._epoch = max(self._epoch, epoch)
+        if self.role is Role.STANDBY:
+            self.role = Role.PRIMARY
+            self._sent = self._shard.sequence
+
+    # Checkpoints
+
+    async def save(self, spec: Any, since: int | None) -> Any:
+        """Write this shard's part of a checkpoint beside the event loop; pulls go on."""
+        self._check_primary()
+        part = self._shard.part(since, self._in_turn)
+        if part is None:
+            return None
+        return await asyncio.to_thread(self._shard.write_part, spec, part)
+
+    def _in_turn(self, work: Any) -> Any:
+        """Run `work` on the event loop, from a thread beside it, and wait for what it returns."""
+
+        async def run() -> Any:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
+    async def load(self, source: Any) -> None:
+        """Read this shard's part of a checkpoint beside the event loop and stage it."""
+        self._check_primary()
+        self._shard.stage(await asyncio.to_thread(self._shard.read_part, source))
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return self._event_loop
+
+    async def start(self) -> dict[str, Any]:
+        """Remember the event loop; returns `hello`."""
+        self._event_loop = asyncio.get_running_loop()
+        self._started_at = time.time()
+        return await self.hello()

@@ -1,44 +1,48 @@
-"""The client of a sharded server: checks, splits by shard, numbers requests, puts answers together.
+"""The client of a sharded server: checks, numbers and sends requests, puts answers together.
 
-It is the same over every transport, and knows neither processes nor the optimizers' rules.
+It is the same over every transport. When a shard's process is lost it sends again what was not
+acknowledged; when buckets have moved it cuts again what was refused. It knows neither processes nor
+the optimizers' rules.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from weiml.config import nearest
 from weiml.errors import ParameterServerError
 from weiml.ps.base import Client, PullWhat, PushWhat, Ticket
-from weiml.ps.delta import Cut, Delta
-from weiml.ps.partition import Partition, vector_range
-from weiml.ps.shard import WRITES, Stamp
+from weiml.ps.delta import Cut, Delta, merge_deltas
+from weiml.ps.functions import find_function
+from weiml.ps.partition import Partition
+from weiml.ps.requests import (
+    EveryShard,
+    FunctionRequest,
+    Part,
+    Request,
+    RowRequest,
+    VectorRequest,
+)
+from weiml.ps.sender import Rows, Sender
+from weiml.ps.shard import KEYED, WRITES, Moved, UnknownKeys
 from weiml.ps.tables import TableConfig
-from weiml.ps.transport import Transport
+from weiml.ps.transfer import Stamp
+from weiml.ps.transport import ShardGoneError, Transport
+from weiml.ps.wire import WireConfig
 
 __all__ = ["ShardedClient"]
-
-# Pushes that a client may have under way before it waits for the oldest: bounds their memory.
-_MAX_OUTSTANDING = 64
-
-
-class _Part(NamedTuple):
-    """What one shard gets of a request."""
-
-    shard: int
-    keys: np.ndarray
-    order: np.ndarray | None
-    """Places of the keys in the request; None: all of them, in order."""
 
 
 class ShardedClient(Client):
     """See `Client`. Made by a server's ``client()``."""
 
-    def __init__(self, transport: Transport, partition: Partition, worker: int | None) -> None:
+    def __init__(
+        self, transport: Transport, worker: int | None, wire: WireConfig | None = None
+    ) -> None:
         config = transport.config
         if worker is not None and not 0 <= worker < config.num_workers:
             raise ParameterServerError(
@@ -46,68 +50,127 @@ class ShardedClient(Client):
                 f"(num_workers = {config.num_workers}) or None, got {worker}"
             )
         self.worker = worker
+        self.wire = wire or WireConfig()
+        self.counts = {"retries": 0, "moved": 0, "lost_writes": 0, "waits": 0}
+        """Parts sent again, parts cut again, writes that a restored shard had lost, and how often
+        the client waited because max_outstanding writes were under way."""
         self._transport = transport
-        self._partition = partition
+        self._partition = transport.partition
+        self._sender = Sender(self.wire)
         self._id = uuid.uuid4().hex
         self._finished = False
-        self._seqs = [0] * config.num_shards
-        self._ticks = [0] * config.num_shards if worker is None else transport.ask("join", worker)
         self._num_ticks = 0
-        self._writes: deque[tuple[int, Ticket]] = deque()  # (tick, push or tick)
+        self._made = 0
+        self._under_way: dict[int, Part] = {}  # by number
+        self._refused: list[Part] = []  # writes whose buckets had moved, not sent again yet
+        self._writes: deque[tuple[int, Ticket]] = deque()  # (tick, write)
+        shards = self._partition.num_shards
+        self._seqs = [0] * shards
+        self._ticks = [0] * shards
+        if worker is not None:
+            self._ticks = transport.ask("join", worker, self._id)
+            transport.enter(worker)
+        self._ticks_acknowledged = list(self._ticks)
         self._tables: dict[str, TableConfig] = {}
         self._vectors: dict[str, int] = {}
 
     # Requests
 
-    def pull(self, table: str, keys: np.ndarray, what: PullWhat = "weights") -> Ticket:
+    def pull(
+        self, table: str, keys: np.ndarray, what: PullWhat = "weights", *, ahead: int = 0
+    ) -> Ticket:
         """Ask for rows; see `Client.pull`."""
         config = self._table(table)
         _check_choice("pull", what, ("weights", "state"))
-        _check_keys(table, keys)
+        _check_keys(config, keys)
         width = config.dim if what == "weights" else config.width
-        sent = [
-            (part, self._send("pull", part.shard, table, part.keys, what))
-            for part in self._parts(keys)
-        ]
-        return Ticket(lambda: self._gather_rows(sent, len(keys), width))
+        codec = self.wire.pull_codec(what)
+        request = RowRequest("pull", keys, (table,), (what, codec), config.rows)
+        parts = self._send(request, ahead)
+        return Ticket(lambda: self._gather(parts, (len(keys), width)))
 
     def push(
-        self, table: str, keys: np.ndarray, values: np.ndarray, what: PushWhat = "gradients"
+        self,
+        table: str,
+        keys: np.ndarray,
+        values: np.ndarray,
+        what: PushWhat = "gradients",
+        *,
+        counts: np.ndarray | None = None,
+        squares: np.ndarray | None = None,
     ) -> Ticket:
         """Send gradients or differences; see `Client.push`."""
         config = self._table(table)
         _check_choice("push", what, ("gradients", "differences"))
-        _check_keys(table, keys)
+        _check_keys(config, keys)
         width = config.dim if what == "gradients" else config.width
-        self._check_values(f"table {table!r}", what, values, (len(keys), width), keys)
+        where = f"table {table!r}"
+        self._check_values(where, what, values, (len(keys), width), keys)
+        if counts is not None:
+            self._check_values(where, "counts", counts, (len(keys),), keys)
+        if squares is not None:
+            self._check_values(where, "squares", squares, (len(keys), config.dim), keys)
         if what == "differences" and not config.optimizer.sums:
             raise ParameterServerError(
                 f"table {table!r}: the state of {type(config.optimizer).__name__} is not a sum, so "
                 f"differences cannot be added; push what='gradients'"
             )
         self._check_writable()
-        sent = []
-        for part in self._parts(keys):
-            rows = values if part.order is None else values[part.order]
-            sent.append((part.shard, self._send("push", part.shard, table, part.keys, rows, what)))
-        return self._written(sent)
+        sent = self._sender.reduce(table, what, keys, values, counts, squares)
+        tickets = [self._push_rows(config, what, rows) for rows in sent]
+        return tickets[0] if len(tickets) == 1 else Ticket(lambda: _wait_all(tickets))
+
+    def _push_rows(self, config: TableConfig, what: PushWhat, rows: Rows) -> Ticket:
+        after = (rows.values, what, rows.counts, rows.squares)
+        return self._write(RowRequest("push", rows.keys, (config.name,), after, config.rows))
+
+    def push_statistics(
+        self, table: str, keys: np.ndarray, shows: np.ndarray, clicks: np.ndarray
+    ) -> Ticket:
+        """Add to shows and clicks; see `Client.push_statistics`."""
+        config = self._table(table)
+        _check_keys(config, keys)
+        for name, values in (("shows", shows), ("clicks", clicks)):
+            self._check_values(f"table {table!r}", name, values, (len(keys),), keys)
+            if name not in config.statistics:
+                raise ParameterServerError(
+                    f"table {table!r} keeps no {name}: its statistics are {config.statistics}; "
+                    f"create it with TableConfig(statistics=(…, {name!r}))"
+                )
+        return self._write(RowRequest("push_statistics", keys, (table,), (shows, clicks)))
+
+    def delete(self, table: str, keys: np.ndarray) -> Ticket:
+        """Remove rows; see `Client.delete`."""
+        config = self._table(table)
+        _check_keys(config, keys)
+        return self._write(RowRequest("delete", keys, (table,), (), config.rows))
 
     def pull_vector(self, name: str) -> Ticket:
         """Ask for a vector; see `Client.pull_vector`."""
         length = self._vector(name)
-        sent = [(shard, self._send("pull_vector", shard, name)) for shard in self._shards]
-        return Ticket(lambda: self._gather_vector(sent, length))
+        parts = self._send(VectorRequest("pull_vector", name, length))
+        return Ticket(lambda: self._gather(parts, (length,)))
 
     def push_vector(self, name: str, differences: np.ndarray) -> Ticket:
         """Add to a vector; see `Client.push_vector`."""
         length = self._vector(name)
         self._check_values(f"vector {name!r}", "differences", differences, (length,), None)
-        self._check_writable()
-        sent = []
-        for shard in self._shards:
-            low, high = vector_range(length, shard, len(self._seqs))
-            sent.append((shard, self._send("push_vector", shard, name, differences[low:high])))
-        return self._written(sent)
+        return self._write(VectorRequest("push_vector", name, length, differences))
+
+    def call(self, function: str, *arguments: Any, keys: np.ndarray | None = None) -> Ticket:
+        """Run a function on the shards; see `Client.call`."""
+        found = find_function(function)
+        found.check(arguments, keys)
+        verb = "call" if found.kind == "get" else "update"
+        request: Request = FunctionRequest(verb, found, arguments)
+        if keys is not None:
+            config = self._table(str(arguments[0]))
+            _check_keys(config, keys)
+            request = RowRequest(verb, keys, (function,), (None, arguments), config.rows)
+        if verb == "update":
+            return self._write(request)
+        parts = self._send(request)
+        return Ticket(lambda: found.merge(*self._partials(parts)))
 
     def tick(self) -> Ticket:
         """End this worker's step; see `Client.tick`."""
@@ -115,93 +178,258 @@ class ShardedClient(Client):
             raise ParameterServerError("a client without a worker stands outside the clock")
         self._check_writable()
         self._settle(before=self._num_ticks)
-        sent = [(shard, self._send("tick", shard)) for shard in self._shards]
-        ticket = self._written(sent)
-        self._ticks = [tick + 1 for tick in self._ticks]
+        ticket = self._write(EveryShard("tick"))
         self._num_ticks += 1
         return ticket
 
-    def wait(self, ticket: Ticket) -> np.ndarray | None:
+    def wait(self, ticket: Ticket) -> Any:
         """Return the answer to a request; see `Client.wait`."""
         return ticket.wait()
 
     def delta(self, since: Cut | int) -> Delta:
         """Return what changed; see `Client.delta`."""
         cut = self._cut(since)
-        sent = [(shard, self._send("delta", shard, n)) for shard, n in enumerate(cut.shards)]
-        parts = self._transport.results(sent)
-        return Delta(
-            since=cut,
-            cut=Cut(tuple(sequence for sequence, _, _ in parts)),
-            tables=_merged_tables([tables for _, tables, _ in parts]),
-            vectors=_merged_vectors([vectors for _, _, vectors in parts]),
-        )
+        by_shard = {shard: (sequence,) for shard, sequence in enumerate(cut.shards)}
+        parts = self._send(EveryShard("delta", (0,), by_shard))
+        return merge_deltas(cut, self._answers(parts), self._partition)
+
+    def flush(self) -> None:
+        """Wait until all writes have acted; see `Client.flush`."""
+        for table, what, rows in self._sender.drain():
+            self._push_rows(self._table(table), what, rows)
+        self._settle(before=self._num_ticks + 1)
 
     def finish(self) -> None:
         """Leave the clock; see `Client.finish`."""
-        self._settle(before=self._num_ticks + 1)
-        if self.worker is None or self._finished:
+        if self._finished:
             return
-        sent = [(shard, self._send("finish", shard)) for shard in self._shards]
+        self.flush()
+        if self.worker is None:
+            return
+        ticket = self._write(EveryShard("finish"))
         self._finished = True
-        self._transport.results(sent)
+        ticket.wait()
+        self._transport.leave(self.worker)
+        self._writes.clear()
 
-    # Inside
+    # Sending
 
-    @property
-    def _shards(self) -> range:
-        return range(len(self._seqs))
+    def _write(self, request: Request) -> Ticket:
+        self._check_writable()
+        while len(self._writes) >= self.wire.max_outstanding:
+            self.counts["waits"] += 1
+            self._writes.popleft()[1].wait()
+        parts = self._send(request)
+        ticket = Ticket(lambda: self._acted(parts))
+        self._writes.append((self._num_ticks, ticket))
+        return ticket
 
-    def _parts(self, keys: np.ndarray) -> list[_Part]:
-        if len(self._seqs) == 1:
-            return [_Part(0, keys, None)]
-        split = self._partition.split(keys)
-        slices = [(shard, split.part(shard)) for shard in self._shards]
-        return [
-            _Part(shard, split.keys[part], split.order[part])
-            for shard, part in slices
-            if part.stop > part.start
-        ]
+    def _send(self, request: Request, ahead: int = 0) -> list[Part]:
+        newest = self._transport.partition
+        if newest.version > self._partition.version and not self._under_way:
+            self._adopt(newest)
+        parts = request.cut(self._partition)
+        for part in parts:
+            self._send_part(part, ahead)
+        return parts
 
-    def _send(self, verb: str, shard: int, *arguments: Any) -> Any:
+    def _send_part(self, part: Part, ahead: int = 0) -> None:
+        verb, shard = part.request.verb, part.shard
         self._seqs[shard] += verb in WRITES
         # A delta reads what is applied, so it waits for this client's writes but for no clock.
         worker = None if self._finished or verb == "delta" else self.worker
-        stamp = Stamp(self._id, self._seqs[shard], worker, self._ticks[shard])
-        return self._transport.send(shard, verb, stamp, *arguments)
+        tick = self._ticks[shard] + ahead
+        part.stamp = Stamp(self._id, self._seqs[shard], worker, tick, self._partition.version)
+        self._ticks[shard] += verb == "tick"
+        self._made += 1
+        part.number = self._made
+        self._under_way[part.number] = part
+        self._dispatch(part)
 
-    def _written(self, sent: list[tuple[int, Any]]) -> Ticket:
-        def complete() -> None:
-            self._transport.results(sent)
-
-        ticket = Ticket(complete)
-        self._writes.append((self._num_ticks, ticket))
-        while len(self._writes) > _MAX_OUTSTANDING:
-            self._take_oldest_write()
-        return ticket
+    def _dispatch(self, part: Part, *, understood: bool = True) -> None:
+        shard, verb = part.shard, part.request.verb
+        arguments = part.request.arguments(part)
+        if verb in KEYED:
+            failed = None if understood else part.message
+            arguments, part.order = self._sender.prepare(shard, arguments, failed)
+            part.message = arguments[1]
+        try:
+            part.handle = self._transport.send(shard, verb, part.stamp, *arguments)
+        except ShardGoneError as gone:
+            part.handle = gone
 
     def _settle(self, *, before: int) -> None:
-        """Wait for the writes of ticks before `before`, raising what they failed with."""
+        """Wait for the writes of ticks before `before`; raise the first error among them."""
+        errors = []
         while self._writes and self._writes[0][0] < before:
-            self._take_oldest_write()
+            try:
+                self._writes.popleft()[1].wait()
+            except ParameterServerError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
-    def _take_oldest_write(self) -> None:
-        _, ticket = self._writes.popleft()
-        if not ticket.done:  # else the caller has seen its error already
-            ticket.wait()
+    # Answers
 
-    def _gather_rows(self, sent: list[tuple[_Part, Any]], size: int, width: int) -> np.ndarray:
-        answers = self._transport.results([(part.shard, handle) for part, handle in sent])
-        out = np.empty((size, width), np.float32)
-        for (part, _), rows in zip(sent, answers, strict=True):
-            if part.order is None:
-                return np.require(rows, np.float32, ["C", "W"])
-            out[part.order] = rows
+    def _answer(self, part: Part) -> Any:
+        """Wait for the answer to a part, past lost processes; `Moved` is an answer too."""
+        while not part.answered:
+            try:
+                if isinstance(part.handle, ShardGoneError):
+                    raise part.handle
+                answer = self._transport.result(part.shard, part.handle)
+            except ShardGoneError as gone:
+                self._recover(gone)
+            except Exception as error:
+                part.error, part.answered = error, True
+                self._under_way.pop(part.number, None)
+            else:
+                if isinstance(answer, UnknownKeys):
+                    self._dispatch(part, understood=False)
+                else:
+                    self._accept(part, answer)
+        if part.error is not None:
+            raise part.error
+        return part.answer
+
+    def _accept(self, part: Part, answer: Any) -> None:
+        part.answer, part.answered = answer, True
+        self._under_way.pop(part.number, None)
+        if isinstance(answer, Moved):
+            if part.request.verb in WRITES:
+                self._refused.append(part)
+        elif part.request.verb == "tick":
+            self._ticks_acknowledged[part.shard] += 1
+
+    def _recover(self, gone: ShardGoneError) -> None:
+        """Wait for what stands for a lost process now, and send it all that is unanswered."""
+        shard = gone.shard
+        waiting = [part for part in self._under_way.values() if part.shard == shard]
+        try:
+            present = self._resume(gone, waiting)
+        except ParameterServerError as error:
+            for part in waiting:
+                part.error, part.answered = error, True
+                self._under_way.pop(part.number, None)
+            return
+        for part in waiting:
+            if present:
+                self.counts["retries"] += 1
+                self._dispatch(part)
+            else:  # removed: its buckets live elsewhere
+                self._accept(part, Moved(self._transport.partition.version))
+
+    def _resume(self, gone: ShardGoneError, waiting: list[Part]) -> bool:
+        shard = gone.shard
+        writes = [p.stamp.seq for p in waiting if p.stamp and p.request.verb in WRITES]
+        done = min(writes) - 1 if writes else self._seqs[shard]
+        worker = None if self._finished else self.worker
+        while self._transport.recover(gone):
+            self._sender.forget(shard)
+            arguments = (self._id, done, worker, self._ticks_acknowledged[shard])
+            try:
+                sent = self._transport.send(shard, "resume", *arguments)
+                self.counts["lost_writes"] += self._transport.result(shard, sent)
+            except ShardGoneError as again:
+                gone = again
+            else:
+                return True
+        return False
+
+    def _acted(self, parts: list[Part]) -> None:
+        """Wait until a write has acted, wherever its buckets are by then."""
+        errors = []
+        waiting = list(parts)
+        while waiting:
+            part = waiting.pop(0)
+            try:
+                answer = self._answer(part)
+                if isinstance(answer, Moved):
+                    self._migrate(answer.version)
+                    waiting += part.replaced or []
+            except ParameterServerError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _answers(self, parts: list[Part]) -> list[Any]:
+        """Return the answers to a read that went to several shards, all of one partition."""
+        return self._partials(parts)[0]
+
+    def _partials(self, parts: list[Part]) -> tuple[list[Any], list[np.ndarray | None]]:
+        """Return such answers with the places that each part is about."""
+        while True:
+            answers = [self._answer(part) for part in parts]
+            moved = [answer.version for answer in answers if isinstance(answer, Moved)]
+            if not moved:
+                return answers, [part.places for part in parts]
+            self._migrate(max(moved))
+            parts = self._send(parts[0].request)
+
+    def _gather(self, parts: list[Part], shape: tuple[int, ...]) -> np.ndarray:
+        """Put the rows or numbers that a read brings where they belong."""
+        if len(parts) == 1 and parts[0].places is None and parts[0].order is None:
+            answer = self._answer(parts[0])
+            if not isinstance(answer, Moved) and parts[0].order is None:
+                rows = self._sender.receive(answer)
+                return rows if rows.flags.writeable else rows.copy()
+        out = np.empty(shape, np.float32)
+        waiting = list(parts)
+        while waiting:
+            part = waiting.pop(0)
+            answer = self._answer(part)
+            if isinstance(answer, Moved):
+                before = self._partition
+                self._migrate(answer.version)
+                again = part.request.cut_again(part, before, self._partition)
+                for piece in again:
+                    self._send_part(piece)
+                waiting += again
+            else:
+                out[_places(part)] = self._sender.receive(answer)
         return out
 
-    def _gather_vector(self, sent: list[tuple[int, Any]], length: int) -> np.ndarray:
-        out = np.empty(length, np.float32)
-        return np.concatenate(self._transport.results(sent), out=out)
+    # Buckets that moved
+
+    def _migrate(self, version: int) -> None:
+        """Go over to a newer partition: settle what is under way, send again what was refused.
+
+        A shard refuses every write that comes after the switch, so those that were refused are the
+        last ones it was sent: numbered anew, they keep their order.
+        """
+        for part in [p for p in self._under_way.values() if p.request.verb in WRITES]:
+            try:
+                self._answer(part)
+            except ParameterServerError:
+                continue  # kept in the part, for whoever waits for it
+        refused = sorted(self._refused, key=lambda part: part.number)
+        self._refused = []
+        for part in refused:
+            assert part.stamp is not None
+            self._seqs[part.shard] = min(self._seqs[part.shard], part.stamp.seq - 1)
+            self._ticks[part.shard] -= part.request.verb == "tick"
+        before = self._partition
+        if before.version < version:
+            self._adopt(self._transport.refresh(version))
+        for part in refused:
+            self.counts["moved"] += 1
+            part.replaced = part.request.cut_again(part, before, self._partition)
+            for piece in part.replaced:
+                self._send_part(piece)
+
+    def _adopt(self, partition: Partition) -> None:
+        """Take a newer partition; what the client knows of shards that it adds begins here."""
+        self._partition = partition
+        more = partition.num_shards - len(self._seqs)
+        for known, first in (
+            (self._seqs, 0),
+            (self._ticks, self._ticks[0]),
+            (self._ticks_acknowledged, self._ticks_acknowledged[0]),
+        ):
+            known[:] = known[: partition.num_shards] + [first] * more
+        self._sender.forget()
+
+    # Names and checks
 
     def _table(self, name: str) -> TableConfig:
         if name not in self._tables:
@@ -219,9 +447,8 @@ class ShardedClient(Client):
 
     def _describe(self) -> None:
         # The last shard: what it knows was created on the ones before it first.
-        last = len(self._seqs) - 1
-        handle = self._transport.send(last, "describe")
-        self._tables, self._vectors = self._transport.result(last, handle)
+        last = self._transport.partition.num_shards - 1
+        self._tables, self._vectors = self._transport.ask_one(last, "describe")
 
     def _unknown(self, what: str, name: str, known: dict[str, Any]) -> ParameterServerError:
         return ParameterServerError(
@@ -230,7 +457,7 @@ class ShardedClient(Client):
         )
 
     def _cut(self, since: Cut | int) -> Cut:
-        num_shards = len(self._seqs)
+        num_shards = self._partition.num_shards
         if isinstance(since, int):
             if since != 0 and num_shards > 1:
                 raise ParameterServerError(
@@ -278,31 +505,28 @@ class ShardedClient(Client):
             )
 
 
-def _merged_tables(
-    parts: list[dict[str, tuple[np.ndarray, np.ndarray]]],
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    return {
-        name: (
-            np.concatenate([part[name][0] for part in parts]),
-            np.concatenate([part[name][1] for part in parts]),
-        )
-        for name in parts[0]
-        if all(name in part for part in parts)
-    }
+def _places(part: Part) -> Any:
+    """Return where the rows that a part brings belong."""
+    if part.order is None:
+        return slice(None) if part.places is None else part.places
+    return part.order if part.places is None else part.places[part.order]
 
 
-def _merged_vectors(parts: list[dict[str, tuple[np.ndarray, bool]]]) -> dict[str, np.ndarray]:
-    return {
-        name: np.concatenate([part[name][0] for part in parts])
-        for name in parts[0]
-        if all(name in part for part in parts) and any(part[name][1] for part in parts)
-    }
+def _wait_all(tickets: list[Ticket]) -> None:
+    for ticket in tickets:
+        ticket.wait()
 
 
-def _check_keys(table: str, keys: np.ndarray) -> None:
+def _check_keys(config: TableConfig, keys: np.ndarray) -> None:
     if not isinstance(keys, np.ndarray) or keys.dtype != np.uint64 or keys.ndim != 1:
         raise ParameterServerError(
-            f"table {table!r}: keys must be a uint64 array of one dimension, got {_kind(keys)}"
+            f"table {config.name!r}: keys must be a uint64 array of one dimension, "
+            f"got {_kind(keys)}"
+        )
+    if config.rows is not None and len(keys) and int(keys.max()) >= config.rows:
+        raise ParameterServerError(
+            f"table {config.name!r} is dense with rows = {config.rows}, so its keys are 0 … "
+            f"{config.rows - 1}; got {int(keys.max())}"
         )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from weiml.errors import DataError
+from weiml.ps.partition import Partition
 
-__all__ = ["Cut", "Delta"]
+__all__ = ["Cut", "Delta", "merge_deltas"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,11 @@ class Delta:
     """Every table: (keys uint64 (n,), weights float32 (n, dim)), n = 0 where nothing changed."""
     vectors: dict[str, np.ndarray]
     """The vectors that changed: all of their values, float32."""
+    deleted: dict[str, np.ndarray] = field(default_factory=dict)
+    """Tables with rows that are gone: their keys uint64 (n,)."""
+    full: bool = False
+    """Whether this is all there is: rows of a copy that are not in it are gone too. A delta is full
+    from ``Cut.zero()`` on, and when the shards do not remember as far back as `since`."""
 
     @property
     def sequence(self) -> int:
@@ -81,3 +89,34 @@ class Delta:
     def num_rows(self) -> int:
         """Changed rows over all tables."""
         return sum(len(keys) for keys, _ in self.tables.values())
+
+
+def merge_deltas(since: Cut, parts: Sequence[dict[str, Any]], partition: Partition) -> Delta:
+    """Put the shards' answers together, in the order of the shards.
+
+    A table or vector that some shards do not know yet was created meanwhile: the next delta has it.
+    """
+    tables = {
+        name: (
+            np.concatenate([part["tables"][name][0] for part in parts]),
+            np.concatenate([part["tables"][name][1] for part in parts]),
+        )
+        for name in parts[0]["tables"]
+        if all(name in part["tables"] for part in parts)
+    }
+    vectors = {}
+    for name, (_, _, length) in parts[0]["vectors"].items():
+        found = [part["vectors"].get(name) for part in parts]
+        if all(found) and any(changed for _, changed, _ in found):
+            vectors[name] = np.empty(length, np.float32)
+            for shard, (values, _, _) in enumerate(found):
+                vectors[name][partition.vector_index(length, shard)] = values
+    gone = {n: np.concatenate([part["deleted"][n] for part in parts]) for n in tables}
+    return Delta(
+        since=since,
+        cut=Cut(tuple(part["sequence"] for part in parts)),
+        tables=tables,
+        vectors=vectors,
+        deleted={name: keys for name, keys in gone.items() if len(keys)},
+        full=any(part["full"] for part in parts),
+    )

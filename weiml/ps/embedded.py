@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from weiml.errors import ParameterServerError
 from weiml.ps.base import GroupConfig
+from weiml.ps.partition import Partition
+from weiml.ps.rescale import rescale
 from weiml.ps.server import ShardedParameterServer
 from weiml.ps.shard import READS, WRITES, Shard
-from weiml.ps.transport import Transport
+from weiml.ps.transport import ShardGoneError, Transport
 
 __all__ = ["EmbeddedParameterServer", "EmbeddedTransport"]
 
+T = TypeVar("T")
+
 
 class _Answer:
-    """The outcome of a request; still open while the clock holds the request up."""
+    """The outcome of a request; still open while something holds the request up."""
 
     def __init__(self, shard: Shard, verb: str, arguments: tuple[Any, ...]) -> None:
         self._shard = shard
@@ -30,12 +35,16 @@ class _Answer:
         """Run the request unless it ran already or something holds it up."""
         if not self._open:
             return
-        if self._verb in READS or self._verb in WRITES:
+        stamped = self._verb in READS or self._verb in WRITES
+        if stamped:
             self._waits_for = self._shard.blocked(self._verb, self._arguments[0])
         if self._waits_for is None:
             self._open = False
             try:
-                self._value = getattr(self._shard, self._verb)(*self._arguments)
+                if stamped:
+                    self._value = self._shard.serve(self._verb, *self._arguments)
+                else:
+                    self._value = getattr(self._shard, self._verb)(*self._arguments)
             except Exception as error:  # raised when it is waited for, as over a wire
                 self._error = error
 
@@ -60,7 +69,9 @@ class EmbeddedTransport(Transport):
 
     def __init__(self, config: GroupConfig) -> None:
         self.config = config
-        self._shards = [Shard(config, index) for index in range(config.num_shards)]
+        self.workers = set()
+        self._partition = Partition(config.num_shards, config.num_buckets)
+        self.shards = [Shard(config, index) for index in range(config.num_shards)]
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError(
@@ -68,23 +79,73 @@ class EmbeddedTransport(Transport):
             "tables of its own; use RayParameterServer to share one"
         )
 
+    @property
+    def partition(self) -> Partition:
+        """The partition in force."""
+        return self._partition
+
+    def refresh(self, version: int) -> Partition:
+        """Return the partition in force."""
+        return self._partition
+
     def send(self, shard: int, verb: str, *arguments: Any) -> _Answer:
-        """Run one request now, or when it is waited for if the clock holds it up."""
-        if not self._shards:
+        """Run one request now, or when it is waited for if something holds it up."""
+        if not self.shards:
             raise ParameterServerError(f"parameter server group {self.config.name!r} is closed")
-        return _Answer(self._shards[shard], verb, arguments)
+        if shard >= len(self.shards):
+            raise ShardGoneError(shard, "it was removed")
+        return _Answer(self.shards[shard], verb, arguments)
 
     def result(self, shard: int, handle: _Answer) -> Any:
         """Return the outcome of one request."""
         return handle.value()
 
+    def recover(self, gone: ShardGoneError) -> bool:
+        """Shards of one process are lost only by being removed."""
+        return False
+
+    def rescale(self, num_shards: int) -> None:
+        """Move buckets; between two calls of the one thread nothing is on its way."""
+        moving = rescale(_Peers(self), self._partition, num_shards, barrier=False, timeout_s=0.0)
+        _run(moving)
+
+    def publish(self, partition: Partition) -> None:
+        """Put a partition in force."""
+        self._partition = partition
+
     def close(self) -> None:
         """Let go of the shards."""
-        self._shards = []
+        self.shards = []
+
+
+class _Peers:
+    """The shards as `weiml.ps.rescale` needs them."""
+
+    def __init__(self, transport: EmbeddedTransport) -> None:
+        self._transport = transport
+
+    async def ask(self, shard: int, verb: str, *arguments: Any) -> Any:
+        return getattr(self._transport.shards[shard], verb)(*arguments)
+
+    async def pass_on(
+        self, source: int, verb: str, arguments: tuple[Any, ...], target: int, into: str
+    ) -> None:
+        await self.ask(target, into, await self.ask(source, verb, *arguments))
+
+    async def start(self, shard: int, partition: Partition) -> None:
+        self._transport.shards.append(Shard(self._transport.config, shard, partition))
+
+    async def stop(self, shard: int) -> None:
+        del self._transport.shards[shard:]
+
+    async def publish(self, partition: Partition) -> None:
+        self._transport.publish(partition)
 
 
 class EmbeddedParameterServer(ShardedParameterServer):
     """A parameter server in this process, for one thread that plays all workers in turn.
+
+    Further arguments are fields of `GroupConfig`.
 
     Example:
         >>> import numpy as np
@@ -99,6 +160,8 @@ class EmbeddedParameterServer(ShardedParameterServer):
         [[-0.5], [-0.5]]
     """
 
+    _transport: EmbeddedTransport
+
     def __init__(
         self,
         num_shards: int = 1,
@@ -106,11 +169,35 @@ class EmbeddedParameterServer(ShardedParameterServer):
         staleness: int | None = 0,
         *,
         name: str = "embedded",
+        **fields: Any,
     ) -> None:
-        super().__init__(
-            EmbeddedTransport(
-                GroupConfig(
-                    name=name, num_shards=num_shards, num_workers=num_workers, staleness=staleness
-                )
-            )
+        config = GroupConfig(
+            name=name,
+            num_shards=num_shards,
+            num_workers=num_workers,
+            staleness=staleness,
+            **fields,
         )
+        if config.replicas > 1:
+            raise ParameterServerError(
+                f"an embedded parameter server is one process: replicas = {config.replicas} would "
+                f"all be lost with it; use RayParameterServer"
+            )
+        super().__init__(EmbeddedTransport(config))
+
+    def shard(self, index: int = 0) -> Shard:
+        """Return a shard itself, for work in place that a copy would slow down.
+
+        What is written there by hand is in no clock; see `weiml.train.stream` for a user.
+        """
+        return self._transport.shards[index]
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never waits."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("an embedded shard made a coroutine wait")

@@ -7,8 +7,9 @@ from typing import Any
 import ray
 
 from weiml.errors import ClusterError
-from weiml.ps.actors import NAMESPACE, RayTransport, actor_name
+from weiml.ps.actors import NAMESPACE, coordinator_name
 from weiml.ps.base import GroupConfig
+from weiml.ps.ray_transport import RayTransport, absolute, end_group
 from weiml.ps.server import ShardedParameterServer
 
 __all__ = ["RayParameterServer", "list_groups"]
@@ -30,7 +31,7 @@ class RayParameterServer(ShardedParameterServer):
         num_workers: int = 1,
         staleness: int | None = 0,
         name: str = "weiml-ps",
-        **limits: float,
+        **fields: Any,
     ) -> RayParameterServer:
         """Start a group; it is complete when this returns, or there is nothing.
 
@@ -39,20 +40,22 @@ class RayParameterServer(ShardedParameterServer):
             num_workers: workers in the clock.
             staleness: 0 BSP, s SSP, None ASP.
             name: what `connect` finds it by.
-            **limits: the other fields of `GroupConfig`, such as ``wait_timeout_s``.
+            **fields: the other fields of `GroupConfig`: ``replicas``, ``checkpoint_root``, ….
 
         Raises:
             ClusterError: Ray is not running here.
             ParameterServerError: the name is taken, or a shard did not come up in time.
         """
-        fields: dict[str, Any] = {
-            "num_shards": num_shards,
-            "num_workers": num_workers,
-            "staleness": staleness,
-            "name": name,
-            **limits,
-        }
-        return cls(RayTransport.start(GroupConfig(**fields)))
+        if fields.get("checkpoint_root") is not None:
+            fields["checkpoint_root"] = absolute(fields["checkpoint_root"])
+        config = GroupConfig(
+            num_shards=num_shards,
+            num_workers=num_workers,
+            staleness=staleness,
+            name=name,
+            **fields,
+        )
+        return cls(RayTransport.start(config))
 
     @classmethod
     def connect(cls, name: str = "weiml-ps") -> RayParameterServer:
@@ -63,6 +66,18 @@ class RayParameterServer(ShardedParameterServer):
             ParameterServerError: there is no such group.
         """
         return cls(RayTransport.find(name))
+
+    @classmethod
+    def stop(cls, name: str) -> None:
+        """Let a group save what its `checkpoint_root` asks for and end, whoever made it.
+
+        Raises:
+            ParameterServerError: there is no such group, or a process is still there after
+                stop_timeout_s.
+        """
+        transport = RayTransport.find(name)
+        end_group(transport.coordinator, transport.config)
+        transport.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RayParameterServer.connect, (self.config.name,)
@@ -76,7 +91,7 @@ def list_groups() -> list[str]:
     """
     if not ray.is_initialized():
         raise ClusterError("Ray is not running in this process; call ray.init() first")
-    suffix = actor_name("", 0)
+    suffix = coordinator_name("")
     return sorted(
         actor["name"].removesuffix(suffix)
         for actor in ray.util.list_named_actors(all_namespaces=True)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 
 from weiml.errors import ParameterServerError
 from weiml.ps.base import Client, ParameterServer
-from weiml.ps.checkpoint import verify_checkpoint, write_checkpoint
 from weiml.ps.client import ShardedClient
 from weiml.ps.delta import Cut
-from weiml.ps.partition import Partition, vector_range
 from weiml.ps.tables import TableConfig, check_name
 from weiml.ps.transport import Transport
+from weiml.ps.wire import WireConfig
 
 __all__ = ["ShardedParameterServer"]
 
-_COUNTS = ("rows", "bytes", "pulls", "pushes", "keys", "duplicates", "sequence")
+_COUNTS = (
+    "rows",
+    "bytes",
+    "pulls",
+    "pushes",
+    "keys",
+    "duplicates",
+    "lost_writes",
+    "dropped_pushes",
+    "held",
+    "sequence",
+)
 
 
 class ShardedParameterServer(ParameterServer):
@@ -26,7 +37,6 @@ class ShardedParameterServer(ParameterServer):
     def __init__(self, transport: Transport) -> None:
         self.config = transport.config
         self._transport = transport
-        self._partition = Partition(self.config.num_shards, self.config.num_buckets)
 
     def create_table(self, config: TableConfig) -> None:
         """Create a table; see `ParameterServer.create_table`."""
@@ -41,26 +51,40 @@ class ShardedParameterServer(ParameterServer):
                 f"got {getattr(values, 'dtype', type(values).__name__)} "
                 f"of shape {getattr(values, 'shape', '?')}"
             )
-        num_shards = self.config.num_shards
-        sent = []
-        for shard in range(num_shards):
-            low, high = vector_range(len(values), shard, num_shards)
-            arguments = (name, len(values), low, values[low:high])
-            sent.append((shard, self._transport.send(shard, "create_vector", *arguments)))
-        self._transport.results(sent)
+        partition = self._transport.partition
+        for shard in range(partition.num_shards):
+            part = values[partition.vector_index(len(values), shard)]
+            self._transport.ask_one(shard, "create_vector", name, len(values), part)
 
-    def client(self, worker: int | None = None) -> Client:
+    def drop_vector(self, name: str) -> None:
+        """Remove a vector; see `ParameterServer.drop_vector`."""
+        self._transport.ask("drop_vector", name)
+
+    def client(self, worker: int | None = None, *, wire: WireConfig | None = None) -> Client:
         """Return a client; see `ParameterServer.client`."""
-        return ShardedClient(self._transport, self._partition, worker)
+        return ShardedClient(self._transport, worker, wire)
+
+    def expire(self, table: str, *, step: int = 0, now_s: float | None = None) -> int:
+        """Remove rows that are given up; see `ParameterServer.expire`."""
+        now = time.time() if now_s is None else now_s
+        return sum(self._transport.ask("expire", table, step, now))
+
+    def declare_dead(self, worker: int) -> None:
+        """Take a worker out of the clock; see `ParameterServer.declare_dead`."""
+        self._transport.ask("declare_dead", worker)
+
+    def rescale(self, num_shards: int) -> None:
+        """Change the number of shards; see `ParameterServer.rescale`."""
+        self._transport.rescale(num_shards)
 
     def status(self) -> dict[str, Any]:
         """Return counts; see `ParameterServer.status`."""
-        shards = self._transport.ask("status")
+        shards = self._transport.statuses()
         first = shards[0]
         return {
             "name": self.config.name,
             "transport": self._transport.name,
-            "num_shards": self.config.num_shards,
+            "num_shards": len(shards),
             "num_workers": self.config.num_workers,
             "staleness": self.config.staleness,
             **{count: sum(shard[count] for shard in shards) for count in _COUNTS},
@@ -72,25 +96,25 @@ class ShardedParameterServer(ParameterServer):
             },
             "vectors": first["vectors"],
             "shards": shards,
+            **self._transport.group_status(),
         }
 
     @property
     def cut(self) -> Cut:
         """How far the shards are."""
-        return Cut(tuple(shard["sequence"] for shard in self._transport.ask("status")))
+        return Cut(tuple(self._transport.ask("mark")))
+
+    def checkpoint(self, *, full: bool = False) -> str:
+        """Take the next checkpoint; see `ParameterServer.checkpoint`."""
+        return self._transport.checkpoint(full)
 
     def save(self, path: str) -> None:
         """Write a checkpoint; see `ParameterServer.save`."""
-        write_checkpoint(
-            path, self.config.num_buckets, lambda folder: self._transport.ask("save", folder)
-        )
+        self._transport.save(path)
 
     def load(self, path: str) -> None:
         """Load a checkpoint; see `ParameterServer.load`. Make clients anew afterwards."""
-        manifest = verify_checkpoint(path)
-        # In two steps, so that a shard that cannot read its part leaves the others as they were.
-        self._transport.ask("load", path, manifest)
-        self._transport.ask("commit")
+        self._transport.load(path)
 
     def close(self) -> None:
         """End the group; see `ParameterServer.close`."""

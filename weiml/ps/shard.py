@@ -1,70 +1,74 @@
 """One shard: its part of every table and vector, and the clock that orders what happens to them.
 
 A plain synchronous class with one writer. It never waits: a transport asks `blocked` first and
-calls the verb when nothing holds it up. It knows no other shard and no transport.
+calls `serve` when nothing holds the request up. It knows no other shard and no transport.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from weiml.errors import ParameterServerError
 from weiml.ps.base import GroupConfig, PullWhat, PushWhat
-from weiml.ps.checkpoint import Manifest, ShardImage, ShardRecord, read_image
 from weiml.ps.clock import Clock
+from weiml.ps.content import ShardContent
+from weiml.ps.functions import ShardView, find_function
 from weiml.ps.partition import Partition
-from weiml.ps.tables import SparseTable, TableConfig
-from weiml.ps.vectors import VectorPart
+from weiml.ps.sender import encoded, received, received_keys
+from weiml.ps.tables import SparseTable
+from weiml.ps.transfer import Held, ShardUpdate, Stamp
+from weiml.ps.wire import KeyReceiver
 
-__all__ = ["READS", "WRITES", "Shard", "Stamp"]
+__all__ = ["KEYED", "READS", "WRITES", "Moved", "Shard", "UnknownKeys"]
 
-READS = frozenset({"pull", "pull_vector", "delta"})
+READS = frozenset({"pull", "pull_vector", "call", "delta"})
 """Verbs that wait for the client's earlier writes and, for a worker, for the clock."""
-WRITES = frozenset({"push", "push_vector", "tick", "finish"})
+WRITES = frozenset({"push", "push_vector", "push_statistics", "delete", "update", "tick", "finish"})
 """Verbs that wait for the client's earlier writes and act once per (client, seq)."""
+KEYED = frozenset({"pull", "push"})  # their keys may come as the signature of a known list
+_ENDS = frozenset({"tick", "finish"})
+_MAX_CLIENTS = 4096  # observers come and go; those silent longest are forgotten
 
 
-@dataclass(frozen=True)
-class Stamp:
-    """Who asks, and when in the asker's own order."""
+class Moved:
+    """The answer to a request split by an older partition: nothing was done, split it again."""
 
-    client: str
-    """Unique to one client object."""
-    seq: int
-    """For a write its number on this shard, from 1; for a read the last write before it."""
-    worker: int | None
-    tick: int
-    """The worker's finished ticks; 0 for an observer."""
+    def __init__(self, version: int) -> None:
+        self.version = version
 
 
-@dataclass(frozen=True)
-class _Held:
-    """A push that waits for the end of its BSP tick."""
-
-    kind: PushWhat | None  # None: a vector
-    name: str
-    keys: np.ndarray
-    values: np.ndarray
+class UnknownKeys:
+    """The answer to a request whose keys came as a signature that the shard does not know."""
 
 
-class Shard:
+class Shard(ShardContent):
     """Shard `index` of a group. Not thread-safe: one caller at a time."""
 
-    def __init__(self, config: GroupConfig, index: int) -> None:
-        self.config = config
-        self.index = index
-        self.sequence = 0
-        self.tables: dict[str, SparseTable] = {}
-        self.vectors: dict[str, VectorPart] = {}
-        self._clock = Clock(config.num_workers, config.staleness)
+    def __init__(self, config: GroupConfig, index: int, partition: Partition | None = None) -> None:
+        super().__init__(config, index, partition)
+        self.clock = Clock(config.num_workers, config.staleness)
+        self.counts = dict.fromkeys(
+            ("pulls", "pushes", "keys", "duplicates", "lost_writes", "dropped_pushes"), 0
+        )
         self._applied: dict[str, int] = {}  # client -> its last write
-        self._held: dict[int, dict[int, list[_Held]]] = {}  # tick -> worker -> pushes
-        self._counts = {"pulls": 0, "pushes": 0, "keys": 0, "duplicates": 0}
-        self._staged: ShardImage | None = None
+        self._owners: dict[int, str] = {}  # worker -> the client that speaks for it
+        self._held: dict[tuple[int, int], list[Held]] = {}  # (tick, worker) -> pushes
+        self._key_lists = KeyReceiver()
+        self._staged: Callable[[Shard], None] | None = None
+        # What a stand-by has not been told yet.
+        self._news_clients: set[str] = set()
+        self._news_held: list[tuple[int, int, Held]] = []
+        self._news_dropped: set[tuple[int, int]] = set()
+        # A rescale under way.
+        self._barrier: int | None = None
+        self._arrived: dict[int, tuple[str, int, str]] = {}
+        self._passes: set[tuple[str, int]] = set()
+        self._frozen = False
 
     # What holds a request up
 
@@ -72,230 +76,496 @@ class Shard:
         """Return what the request waits for, in words, or None when it may go ahead."""
         write = verb in WRITES
         done = self._applied.get(stamp.client, 0)
+        if self._frozen:
+            return "buckets that move to another shard"
+        if self._is_stale(stamp) or (write and stamp.seq <= done):
+            return None
         if done < stamp.seq - write:
             return f"request {done + 1} of client {stamp.client}, which has not arrived"
-        if write or stamp.worker is None:
+        if verb in _ENDS:
+            return self._at_barrier(verb, stamp)
+        if write or verb == "delta" or stamp.worker is None:
             return None
-        late = self._clock.waiting_for(stamp.tick)
+        late = self.clock.waiting_for(stamp.tick)
         if not late:
             return None
-        ticks = ", ".join(f"worker {w} (at tick {self._clock.ticks[w]})" for w in late)
+        ticks = ", ".join(f"worker {w} (at tick {self.clock.ticks[w]})" for w in late)
         return (
             f"{ticks} to tick: worker {stamp.worker} reads at tick {stamp.tick} "
             f"with staleness = {self.config.staleness}"
         )
 
-    # Reads
+    def _is_stale(self, stamp: Stamp) -> bool:
+        older = stamp.version < self.partition.version
+        return older and (stamp.client, stamp.seq) not in self._passes
 
-    def pull(self, stamp: Stamp, table: str, keys: np.ndarray, what: PullWhat) -> np.ndarray:
-        """Return rows or weights of `keys`: float32 (n, width) or (n, dim)."""
+    def _at_barrier(self, verb: str, stamp: Stamp) -> str | None:
+        if self._barrier is None:
+            return None
+        worker = _worker(stamp)
+        if verb == "tick" and self.clock.ticks[worker] < self._barrier:
+            return None
+        self._arrived[worker] = (stamp.client, stamp.seq, verb)
+        return f"the other workers to come to tick {self._barrier}, where buckets move"
+
+    # Requests
+
+    def serve(self, verb: str, stamp: Stamp, *arguments: Any) -> Any:
+        """Answer a stamped request that nothing blocks.
+
+        Raises:
+            ParameterServerError: the request does not fit what the shard holds, or its sender was
+                declared dead.
+        """
+        if verb in WRITES and stamp.seq <= self._applied.get(stamp.client, 0):
+            self.counts["duplicates"] += 1
+            return None
+        if self._is_stale(stamp):
+            return Moved(self.partition.version)
+        if stamp.worker is not None and self._owners.get(stamp.worker) != stamp.client:
+            raise ParameterServerError(
+                f"{self._where}: this client does not speak for worker {stamp.worker} any more: "
+                f"the worker was declared dead or has another client; ask the server for a new "
+                f"client({stamp.worker})"
+            )
+        if verb in KEYED:
+            keys = received_keys(self._key_lists, stamp.client, arguments[1])
+            if keys is None:
+                return UnknownKeys()
+            arguments = (arguments[0], keys, *arguments[2:])
+        if verb in WRITES:
+            self._applied[stamp.client] = self._applied.pop(stamp.client, 0) + 1
+            self._news_clients.add(stamp.client)
+            self._passes.discard((stamp.client, stamp.seq))
+            self._forget_clients()
+        return getattr(self, f"_{verb}")(stamp, *arguments)
+
+    def _pull(
+        self, stamp: Stamp, table: str, keys: np.ndarray, what: PullWhat, code: str = "float32"
+    ) -> Any:
         rows = self._table(table)
-        self._counts["pulls"] += 1
-        self._counts["keys"] += len(keys)
-        return rows.pull_state(keys) if what == "state" else rows.pull_weights(keys)
+        self.counts["pulls"] += 1
+        self.counts["keys"] += len(keys)
+        values = rows.pull_state(keys) if what == "state" else rows.pull_weights(keys)
+        return encoded(values, code)
 
-    def pull_vector(self, stamp: Stamp, name: str) -> np.ndarray:
-        """Return this shard's part of a vector."""
-        self._counts["pulls"] += 1
+    def _pull_vector(self, stamp: Stamp, name: str) -> np.ndarray:
+        self.counts["pulls"] += 1
         return self._vector(name).values.copy()
 
-    def delta(
-        self, stamp: Stamp, since: int
-    ) -> tuple[int, dict[str, tuple[np.ndarray, np.ndarray]], dict[str, tuple[np.ndarray, bool]]]:
-        """Return (sequence, changed rows by table, (part, changed?) by vector) after `since`."""
-        if since > self.sequence:
-            raise ParameterServerError(
-                f"{self._where}: a delta since {since} was asked for, but the shard is at "
-                f"{self.sequence}; the cut is of another group or of a time before a restart: "
-                f"start again from Cut.zero()"
-            )
-        tables = {name: table.changed(since) for name, table in self.tables.items()}
-        vectors = {n: (v.values.copy(), v.touched > since) for n, v in self.vectors.items()}
-        return self.sequence, tables, vectors
+    def _call(
+        self,
+        stamp: Stamp,
+        function: str,
+        keys: np.ndarray | None,
+        buckets: np.ndarray | None,
+        arguments: tuple[Any, ...],
+    ) -> Any:
+        given = arguments if keys is None else (arguments[0], keys, *arguments[1:])
+        return find_function(function).run(self._view(buckets), *given)
 
-    # Writes, each once per (client, seq)
+    def _delta(self, stamp: Stamp, since: int) -> dict[str, Any]:
+        return self.delta_since(since)
 
-    def push(
-        self, stamp: Stamp, table: str, keys: np.ndarray, values: np.ndarray, what: PushWhat
+    def _push(
+        self,
+        stamp: Stamp,
+        table: str,
+        keys: np.ndarray,
+        values: Any,
+        what: PushWhat,
+        counts: Any = None,
+        squares: Any = None,
     ) -> None:
-        """Apply or hold a push of rows; the client has checked shapes and values."""
-        if self._first_time(stamp):
-            self._table(table)
-            self._counts["pushes"] += 1
-            self._counts["keys"] += len(keys)
-            keys = np.require(keys, np.uint64, ["C", "W"])
-            values = np.require(values, np.float32, ["C", "W"])
-            self._apply_or_hold(stamp, _Held(what, table, keys, values))
+        self._table(table)
+        self.counts["pushes"] += 1
+        self.counts["keys"] += len(keys)
+        numbers = (received(values), what, _flat(received(counts)), received(squares))
+        self._apply_or_hold(stamp, Held("push", table, keys, *numbers))
 
-    def push_vector(self, stamp: Stamp, name: str, differences: np.ndarray) -> None:
-        """Apply or hold a push to this shard's part of a vector."""
-        if self._first_time(stamp):
-            self._vector(name)
-            self._counts["pushes"] += 1
-            self._apply_or_hold(stamp, _Held(None, name, np.empty(0, np.uint64), differences))
+    def _push_vector(self, stamp: Stamp, name: str, places: np.ndarray, values: Any) -> None:
+        self._vector(name)
+        self.counts["pushes"] += 1
+        self._apply_or_hold(stamp, Held("push_vector", name, places, received(values)))
 
-    def tick(self, stamp: Stamp) -> None:
-        """The worker has finished its step."""
-        if self._first_time(stamp):
-            self._clock.tick(self._worker(stamp))
+    def _push_statistics(
+        self, stamp: Stamp, table: str, keys: np.ndarray, shows: np.ndarray, clicks: np.ndarray
+    ) -> None:
+        self.sequence += 1
+        rows = self._sparse(table)
+        rows.push_statistics(keys, shows, clicks, self.sequence, step=self._step)
+
+    def _delete(self, stamp: Stamp, table: str, keys: np.ndarray) -> None:
+        self.sequence += 1
+        self._sparse(table).delete(keys, self.sequence)
+
+    def _update(
+        self,
+        stamp: Stamp,
+        function: str,
+        keys: np.ndarray | None,
+        buckets: np.ndarray | None,
+        arguments: tuple[Any, ...],
+    ) -> None:
+        self.sequence += 1
+        given = arguments if keys is None else (arguments[0], keys, *arguments[1:])
+        find_function(function).run(self._view(buckets), *given)
+
+    def _tick(self, stamp: Stamp) -> None:
+        self.clock.tick(_worker(stamp))
+        self._release()
+
+    def _finish(self, stamp: Stamp) -> None:
+        self.clock.finish(_worker(stamp))
+        self._release()
+
+    # Not ordered: set-up, status
+
+    def join(self, worker: int, client: str) -> int:
+        """Let `client` speak for `worker` in the clock from now on; return the worker's tick.
+
+        What an earlier client of the worker pushed in a tick that it did not end is dropped.
+        """
+        if self._owners.get(worker) not in (None, client):
+            self._drop_held(worker)
+        self._owners[worker] = client
+        return self.clock.join(worker)
+
+    def declare_dead(self, worker: int) -> None:
+        """Take a worker out of the clock with what it pushed in the tick that it did not end."""
+        self._drop_held(worker)
+        self._owners.pop(worker, None)
+        self.clock.finish(worker)
+        self._release()
+
+    def resume(self, client: str, seq: int, worker: int | None, tick: int) -> int:
+        """Go on with a client whose writes up to `seq` were acknowledged; return how many are lost.
+
+        Only a shard that was restored from a checkpoint can have lost some.
+        """
+        lost = max(0, seq - self._applied.get(client, 0))
+        if lost:
+            self.counts["lost_writes"] += lost
+            self._applied[client] = seq
+            self._news_clients.add(client)
+        if worker is not None and self._owners.get(worker) in (None, client):
+            self._owners[worker] = client
+            self.clock.ticks[worker] = max(self.clock.ticks[worker], tick)
             self._release()
+        return lost
 
-    def finish(self, stamp: Stamp) -> None:
-        """The worker leaves the clock."""
-        if self._first_time(stamp):
-            self._clock.finish(self._worker(stamp))
-            self._release()
-
-    # Not ordered: set-up, status, checkpoints
-
-    def join(self, worker: int) -> int:
-        """Put `worker` into the clock; return its tick."""
-        return self._clock.join(worker)
-
-    def create_table(self, config: TableConfig) -> None:
-        """Create a table, or confirm that an equal one exists."""
-        table = self.tables.get(config.name)
-        if table is None:
-            self.tables[config.name] = SparseTable(config)
-        elif table.config != config:
-            raise ParameterServerError(
-                f"{self._where}: table {config.name!r} exists as {table.config}, "
-                f"which differs from {config}; use another name or the same configuration"
-            )
-
-    def create_vector(self, name: str, length: int, start: int, values: np.ndarray) -> None:
-        """Create this shard's part of a vector, or confirm that one of that length exists."""
-        vector = self.vectors.get(name)
-        if vector is None:
-            self.sequence += 1
-            self.vectors[name] = VectorPart(length, start, values, self.sequence)
-        elif vector.length != length:
-            raise ParameterServerError(
-                f"{self._where}: vector {name!r} exists with length {vector.length}, "
-                f"got {length}; use another name"
-            )
-
-    def describe(self) -> tuple[dict[str, TableConfig], dict[str, int]]:
-        """Return the tables' configurations and the vectors' lengths."""
-        tables = {name: table.config for name, table in self.tables.items()}
-        return tables, {name: vector.length for name, vector in self.vectors.items()}
+    def expire(self, table: str, step: int, now_s: float) -> int:
+        """Remove the rows that the table's expiry rule gives up; `step` 0 is the clock's."""
+        return super().expire(table, step or self._step, now_s)
 
     def status(self) -> dict[str, Any]:
         """Return this shard's part of `ParameterServer.status`."""
         return {
             "shard": self.index,
             "pid": os.getpid(),
+            "version": self.partition.version,
+            "buckets": len(self._buckets),
             "sequence": self.sequence,
             "rows": sum(map(len, self.tables.values())),
             "bytes": sum(table.nbytes for table in self.tables.values())
             + sum(vector.values.nbytes for vector in self.vectors.values()),
-            **self._counts,
-            "clocks": dict(enumerate(self._clock.ticks)),
-            "live": [w for w, live in enumerate(self._clock.live) if live],
+            **self.counts,
+            "held": sum(map(len, self._held.values())),
+            "clocks": dict(enumerate(self.clock.ticks)),
+            "live": self.live_workers(),
             "tables": {name: len(table) for name, table in self.tables.items()},
             "vectors": {name: vector.length for name, vector in self.vectors.items()},
         }
 
-    def image(self) -> ShardImage:
-        """Return a copy of the applied state: one atomic cut, to be written meanwhile."""
-        return ShardImage(
-            index=self.index,
+    # To and from other shards
+
+    def export_held(self, buckets: np.ndarray) -> tuple[tuple[int, int, Held], ...]:
+        """Return the parts of held pushes that lie in `buckets`."""
+        parts = [
+            (tick, worker, self._part(push, buckets))
+            for (tick, worker), pushes in sorted(self._held.items())
+            for push in pushes
+        ]
+        return tuple((t, w, part) for t, w, part in parts if len(part.keys))
+
+    def collect_update(self, since: int, epoch: int, *, everything: bool = False) -> ShardUpdate:
+        """Return what happened since the last update, taken at sequence number `since`.
+
+        `everything` tells of all clients and held pushes too, as a new stand-by needs; otherwise
+        only of those that are news, and they are news no longer.
+        """
+        content = self.export_changes(since)
+        if everything:
+            clients, held = dict(self._applied), self._all_held()
+            dropped = set(self._held)
+        else:
+            dropped = self._news_dropped
+            clients = {c: self._applied[c] for c in self._news_clients if c in self._applied}
+            held = [news for news in self._news_held if news[:2] in self._held]
+            self.forget_news()
+        extras = {
+            name: table.extras()
+            for name, table in self.tables.items()
+            if isinstance(table, SparseTable) and table.config.admission is not None
+        }
+        return ShardUpdate(
+            epoch=epoch,
             sequence=self.sequence,
-            tables={
-                name: (table.config, table.keys.copy(), table.state.copy())
-                for name, table in self.tables.items()
-            },
-            vectors={
-                name: (vector.length, vector.start, vector.values.copy())
-                for name, vector in self.vectors.items()
-            },
+            content=replace(content, held=tuple(held), extras=extras),
+            partition=self.partition,
+            clients=clients,
+            owners=dict(self._owners),
+            ticks=tuple(self.clock.ticks),
+            live=tuple(self.clock.live),
+            held_left=frozenset(self._held),
+            held_anew=frozenset(dropped),
+            rescale=(self._frozen, self._barrier, frozenset(self._passes)),
+            counts=dict(self.counts),
         )
 
-    def save(self, folder: str) -> ShardRecord:
-        """Write this shard's part of a checkpoint below `folder`."""
-        return self.image().write(folder)
+    def forget_news(self) -> None:
+        """Take it that every stand-by has been told everything."""
+        self._news_clients, self._news_held, self._news_dropped = set(), [], set()
 
-    def load(self, path: str, manifest: Manifest) -> None:
-        """Read this shard's part of a verified checkpoint and `stage` it."""
-        partition = Partition(self.config.num_shards, self.config.num_buckets)
-        self.stage(read_image(path, manifest, partition, self.index))
+    def apply_update(self, update: ShardUpdate) -> None:
+        """Become what the sending shard was: values are set, so twice is harmless."""
+        if update.partition.version != self.partition.version:
+            self._set_partition(update.partition)
+        for at in update.held_anew:
+            self._held.pop(at, None)
+        self.sequence = max(update.sequence - 1, 0)  # taking rows over counts one
+        self.import_rows(update.content)
+        self._held = {at: pushes for at, pushes in self._held.items() if at in update.held_left}
+        self._applied |= update.clients
+        self._owners = dict(update.owners)
+        self.clock.ticks = list(update.ticks)
+        self.clock.live = list(update.live)
+        self.counts = dict(update.counts)
+        self._frozen, self._barrier, passes = update.rescale
+        self._passes = set(passes)
+        self.sequence = update.sequence
+        self.forget_news()
 
-    def stage(self, image: ShardImage) -> None:
-        """Keep a loaded image until `commit`; refuse while pushes of a tick are held."""
+    # A rescale, step by step; see `weiml.ps.rescale`
+
+    def set_barrier(self, tick: int) -> bool:
+        """Let no worker tick beyond `tick`; False, and nothing, if one did already."""
+        if any(t > tick for w, t in enumerate(self.clock.ticks) if self.clock.live[w]):
+            return False
+        self._barrier = tick
+        self._arrived = {}
+        return True
+
+    def latest_tick(self) -> int:
+        """Return the number of ticks of the worker that is furthest."""
+        return max(self.clock.ticks, default=0)
+
+    def missing_at_barrier(self) -> list[int]:
+        """Return the live workers whose tick has not arrived at the barrier."""
+        live = [w for w in self._owners if self.clock.live[w]]
+        return [w for w in live if w not in self._arrived]
+
+    def freeze(self) -> None:
+        """Let no stamped request through until `switch` or `thaw`."""
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Give up a rescale: go on as before."""
+        self._frozen = False
+        self._barrier = None
+        self._arrived = {}
+
+    def switch(self, partition: Partition) -> None:
+        """Go over to another partition, whose rows are here already; drop what lies elsewhere.
+
+        Ticks that wait at the barrier are let through; what else was split by the old one gets
+        `Moved` for an answer.
+        """
+        if partition.version != self.partition.version:
+            self._passes = {(client, seq) for client, seq, _ in self._arrived.values()}
+            self._set_partition(partition)
+            self.sequence += 1
+        self.thaw()
+        self._release()
+
+    def workers(self) -> dict[str, Any]:
+        """Return the clock and who speaks for whom, ticks that wait at a barrier counted."""
+        ticks, live = list(self.clock.ticks), list(self.clock.live)
+        for worker, (_, _, verb) in self._arrived.items():
+            ticks[worker] += verb == "tick"
+            live[worker] = live[worker] and verb == "tick"
+        return {"ticks": ticks, "live": live, "owners": dict(self._owners)}
+
+    def live_workers(self) -> list[int]:
+        """Return the workers in the clock."""
+        return [worker for worker, live in enumerate(self.clock.live) if live]
+
+    def set_workers(self, workers: dict[str, Any]) -> None:
+        """Take over what `workers` gave on another shard, as a new shard of the group does."""
+        self.clock.ticks, self.clock.live = list(workers["ticks"]), list(workers["live"])
+        self._owners = dict(workers["owners"])
+
+    def hold_all(self, held: tuple[tuple[int, int, Held], ...]) -> None:
+        """Hold pushes that another shard held."""
+        for tick, worker, push in held:
+            self._hold(tick, worker, push)
+
+    # Checkpoints
+
+    def stage(self, install: Callable[[Shard], None]) -> None:
+        """Keep what replaces all content until `commit`; refuse while pushes of a tick are held."""
         if self._held:
+            ticks = sorted({tick for tick, _ in self._held})
             raise ParameterServerError(
-                f"{self._where}: a tick is under way (pushes of ticks {sorted(self._held)} are "
+                f"{self._where}: a tick is under way (pushes of ticks {ticks} are "
                 f"held), so nothing can be loaded now; let all workers tick or finish first"
             )
-        self._staged = image
+        self._staged = install
 
     def commit(self) -> None:
-        """Replace all tables and vectors by the staged image; every row counts as changed."""
-        image = self._staged
-        assert image is not None, "commit without stage"
+        """Replace all tables and vectors by what was staged; every row counts as changed."""
+        assert self._staged is not None, "commit without stage"
+        self.sequence += 1
+        self.tables, self.vectors = {}, {}
+        self._staged(self)
         self._staged = None
-        self.sequence = max(self.sequence, image.sequence) + 1
-        self.tables = {}
-        for name, (config, keys, state) in image.tables.items():
-            self.tables[name] = SparseTable(config)
-            self.tables[name].put_state(keys, state, self.sequence)
-        self.vectors = {
-            name: VectorPart(length, start, values, self.sequence)
-            for name, (length, start, values) in image.vectors.items()
+        for table in self.tables.values():
+            table.changes.reset(self.sequence)
+        for vector in self.vectors.values():
+            vector.touched = self.sequence
+
+    def control(self) -> dict[str, Any]:
+        """Return clock and clients as plain data, to be kept beside the rows."""
+        return {
+            "clients": dict(self._applied),
+            "ticks": list(self.clock.ticks),
+            "live": list(self.clock.live),
+            "partition": self.partition.to_mapping(),
         }
+
+    def set_control(self, control: dict[str, Any]) -> None:
+        """Take over clock and clients that `control` gave, as a restored shard does."""
+        self._applied = {str(c): int(n) for c, n in control["clients"].items()}
+        self.clock.ticks = [int(t) for t in control["ticks"]]
+        self.clock.live = [bool(live) for live in control["live"]]
 
     # Inside
 
     @property
-    def _where(self) -> str:
-        return f"parameter server group {self.config.name!r}, shard {self.index}"
+    def _step(self) -> int:
+        """What rows' last-seen statistic is counted in: ticks, or pushes where nobody ticks."""
+        return max(self.clock.ticks, default=0) or self.sequence
 
-    def _first_time(self, stamp: Stamp) -> bool:
-        done = self._applied.get(stamp.client, 0)
-        if stamp.seq <= done:
-            self._counts["duplicates"] += 1
-            return False
-        assert stamp.seq == done + 1, "a transport must ask `blocked` first"
-        self._applied[stamp.client] = stamp.seq
-        return True
+    def _view(self, buckets: np.ndarray | None) -> ShardView:
+        return ShardView(
+            index=self.index,
+            tables=self.tables,
+            vectors=self.vectors,
+            sequence=self.sequence,
+            num_buckets=self.partition.num_buckets,
+            buckets=self._buckets if buckets is None else buckets,
+            step=self._step,
+        )
 
-    def _apply_or_hold(self, stamp: Stamp, push: _Held) -> None:
+    def _set_partition(self, partition: Partition) -> None:
+        before = self._buckets
+        self.partition = partition
+        left = np.setdiff1d(before, self._buckets).astype(np.int32)
+        for table in self.tables.values():
+            table.drop_buckets(left)
+        for name, vector in self.vectors.items():
+            self.vectors[name] = vector.with_buckets(self._buckets)
+        self._held = {
+            at: kept
+            for at, pushes in self._held.items()
+            if (kept := [part for p in pushes if len((part := self._part(p, self._buckets)).keys)])
+        }
+
+    def _all_held(self) -> list[tuple[int, int, Held]]:
+        return [(t, w, p) for (t, w), pushes in sorted(self._held.items()) for p in pushes]
+
+    def _part(self, push: Held, buckets: np.ndarray) -> Held:
+        """Return the part of a push that lies in `buckets`."""
+        if push.verb == "push":
+            own = self._buckets_of(self.tables[push.name], push.keys)
+        else:
+            length = self.vectors[push.name].length
+            own = self.partition.buckets_of(push.keys.astype(np.uint64), max(length, 1))
+        chosen = np.isin(own, buckets)
+        if chosen.all():
+            return push
+        return replace(
+            push,
+            keys=push.keys[chosen],
+            values=push.values[chosen],
+            counts=None if push.counts is None else push.counts[chosen],
+            squares=None if push.squares is None else push.squares[chosen],
+        )
+
+    def _forget_clients(self) -> None:
+        while len(self._applied) > _MAX_CLIENTS:
+            oldest = next(c for c in self._applied if c not in self._owners.values())
+            del self._applied[oldest]
+            self._news_clients.discard(oldest)
+
+    def _apply_or_hold(self, stamp: Stamp, push: Held) -> None:
         if stamp.worker is None or self.config.staleness != 0:
             self._apply(push)
-        else:
-            # A copy: the caller may use its arrays again once the push is acknowledged.
-            kept = replace(push, keys=push.keys.copy(), values=push.values.copy())
-            ticks = self._held.setdefault(self._clock.ticks[stamp.worker], {})
-            ticks.setdefault(stamp.worker, []).append(kept)
+            return
+        # A copy: the caller may use its arrays again once the push is acknowledged.
+        kept = replace(
+            push,
+            keys=push.keys.copy(),
+            values=push.values.copy(),
+            counts=None if push.counts is None else push.counts.copy(),
+            squares=None if push.squares is None else push.squares.copy(),
+        )
+        self._hold(self.clock.ticks[stamp.worker], stamp.worker, kept)
+
+    def _hold(self, tick: int, worker: int, push: Held) -> None:
+        self._held.setdefault((tick, worker), []).append(push)
+        self._news_held.append((tick, worker, push))
+
+    def _drop_held(self, worker: int) -> None:
+        at = (self.clock.ticks[worker], worker)
+        dropped = self._held.pop(at, [])
+        self._news_held = [news for news in self._news_held if news[:2] != at]
+        self._news_dropped.add(at)
+        self.counts["dropped_pushes"] += len(dropped)
 
     def _release(self) -> None:
         """Apply the held pushes of every tick that all live workers have finished."""
-        floor = self._clock.floor
-        for tick in sorted(t for t in self._held if floor is None or t < floor):
-            workers = self._held.pop(tick)
-            for worker in sorted(workers):
-                for push in workers[worker]:
-                    self._apply(push)
+        floor = self.clock.floor
+        for at in sorted(at for at in self._held if floor is None or at[0] < floor):
+            for push in self._held.pop(at):
+                self._apply(push)
 
-    def _apply(self, push: _Held) -> None:
+    def _apply(self, push: Held) -> None:
         self.sequence += 1
-        if push.kind is None:
-            self._vector(push.name).add(push.values, self.sequence)
-        elif push.kind == "gradients":
-            self._table(push.name).push_gradients(push.keys, push.values, self.sequence)
+        if push.verb == "push_vector":
+            vector = self._vector(push.name)
+            vector.add(np.asarray(push.values, np.float32), self.sequence, push.keys)
+            return
+        table = self._table(push.name)
+        keys = np.require(push.keys, np.uint64, ["C", "W"])
+        values = np.require(push.values, np.float32, ["C", "W"])
+        if push.what == "differences":
+            table.push_differences(keys, values, self.sequence, step=self._step)
         else:
-            self._table(push.name).push_differences(push.keys, push.values, self.sequence)
+            table.push_gradients(
+                keys,
+                values,
+                self.sequence,
+                counts=push.counts,
+                squares=push.squares,
+                step=self._step,
+            )
 
-    def _worker(self, stamp: Stamp) -> int:
-        assert stamp.worker is not None, "an observer has no tick"
-        return stamp.worker
 
-    def _table(self, name: str) -> SparseTable:
-        if name not in self.tables:
-            raise ParameterServerError(f"{self._where} has no table {name!r}")
-        return self.tables[name]
+def _worker(stamp: Stamp) -> int:
+    assert stamp.worker is not None, "an observer has no tick"
+    return stamp.worker
 
-    def _vector(self, name: str) -> VectorPart:
-        if name not in self.vectors:
-            raise ParameterServerError(f"{self._where} has no vector {name!r}")
-        return self.vectors[name]
+
+def _flat(counts: np.ndarray | None) -> np.ndarray | None:
+    return None if counts is None else np.require(counts.reshape(-1), np.float32, ["C", "W"])

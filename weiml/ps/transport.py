@@ -6,8 +6,20 @@ import abc
 from typing import Any
 
 from weiml.ps.base import GroupConfig
+from weiml.ps.partition import Partition
 
-__all__ = ["Transport"]
+__all__ = ["ShardGoneError", "Transport"]
+
+
+class ShardGoneError(Exception):
+    """The process that a request was sent to is no more; `Transport.recover` says how to go on."""
+
+    def __init__(self, shard: int, why: str) -> None:
+        super().__init__(shard, why)
+        self.shard = shard
+        self.why = why
+        self.epoch: int | None = None
+        """Of the process that is gone, where the transport tells them apart."""
 
 
 class Transport(abc.ABC):
@@ -19,6 +31,17 @@ class Transport(abc.ABC):
 
     name: str
     config: GroupConfig
+    workers: set[int]
+    """Those that clients of this process speak for."""
+
+    @property
+    @abc.abstractmethod
+    def partition(self) -> Partition:
+        """The newest partition that this transport has heard of."""
+
+    @abc.abstractmethod
+    def refresh(self, version: int) -> Partition:
+        """Return a partition of at least `version`, waiting for it if need be."""
 
     @abc.abstractmethod
     def send(self, shard: int, verb: str, *arguments: Any) -> Any:
@@ -29,25 +52,75 @@ class Transport(abc.ABC):
         """Wait for the answer of one request.
 
         Raises:
-            ParameterServerError: the shard refused, timed out or is gone.
+            ParameterServerError: the shard refused or timed out.
+            ShardGoneError: its process is no more.
         """
+
+    @abc.abstractmethod
+    def recover(self, gone: ShardGoneError) -> bool:
+        """Wait until another process stands for a lost shard; False if the shard was removed.
+
+        Raises:
+            ParameterServerError: nothing holds what the shard held.
+        """
+
+    @abc.abstractmethod
+    def rescale(self, num_shards: int) -> None:
+        """Change the number of shards; see `weiml.ps.rescale`."""
+
+    @abc.abstractmethod
+    def checkpoint(self, full: bool) -> str:
+        """Take the next checkpoint below checkpoint_root; return its path."""
+
+    @abc.abstractmethod
+    def save(self, path: str) -> None:
+        """Write a full checkpoint to `path`."""
+
+    @abc.abstractmethod
+    def load(self, path: str) -> None:
+        """Replace the content of all shards by a checkpoint's."""
+
+    def statuses(self) -> list[dict[str, Any]]:
+        """Return each shard's status."""
+        return self.ask("status")
+
+    def group_status(self) -> dict[str, Any]:
+        """Return what is known of the group as a whole, beside its shards."""
+        return {"version": self.partition.version}
+
+    def enter(self, worker: int) -> None:
+        """Note that a client of this process speaks for `worker`."""
+        self.workers.add(worker)
+
+    def leave(self, worker: int) -> None:
+        """Note that `worker` has finished."""
+        self.workers.discard(worker)
 
     @abc.abstractmethod
     def close(self) -> None:
         """End the shards and make sure that they are gone; idempotent."""
 
-    def ask(self, verb: str, *arguments: Any) -> list[Any]:
-        """Send the same request to all shards and wait for all answers."""
-        shards = range(self.config.num_shards)
-        return self.results([(shard, self.send(shard, verb, *arguments)) for shard in shards])
+    def ask_one(self, shard: int, verb: str, *arguments: Any) -> Any:
+        """Ask one shard something that is harmless to ask twice, and wait for the answer."""
+        while True:
+            try:
+                return self.result(shard, self.send(shard, verb, *arguments))
+            except ShardGoneError as gone:
+                self.recover(gone)
 
-    def results(self, sent: list[tuple[int, Any]]) -> list[Any]:
-        """Wait for all of the answers to (shard, handle); then raise the first error, if any."""
+    def ask(self, verb: str, *arguments: Any) -> list[Any]:
+        """Ask all shards the same, harmless to ask twice, and wait for all answers."""
+        shards = range(self.partition.num_shards)
+        sent = [(shard, self.send(shard, verb, *arguments)) for shard in shards]
         answers: list[Any] = []
         errors: list[Exception] = []
         for shard, handle in sent:
             try:
-                answers.append(self.result(shard, handle))
+                try:
+                    answers.append(self.result(shard, handle))
+                except ShardGoneError as gone:
+                    self.recover(gone)
+                    answers.append(self.ask_one(shard, verb, *arguments))
             except Exception as error:
                 errors.append(error)
         if errors:

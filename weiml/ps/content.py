@@ -1,0 +1,231 @@
+"""What a shard holds: its part of every table and vector, and how that leaves and comes in.
+
+One writer. It knows its buckets, but no clients, no clock and no other shard.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from weiml.errors import ParameterServerError
+from weiml.ps.base import GroupConfig
+from weiml.ps.dense import DenseTable
+from weiml.ps.partition import Partition
+from weiml.ps.tables import SparseTable, TableConfig
+from weiml.ps.transfer import ShardRows
+from weiml.ps.vectors import VectorPart
+
+__all__ = ["ShardContent", "Table"]
+
+Table: TypeAlias = SparseTable | DenseTable
+
+
+class ShardContent:
+    """Tables and vectors of the buckets that `partition` gives to shard `index`.
+
+    `sequence` counts the changes; each table remembers for a while which keys changed when.
+    """
+
+    def __init__(self, config: GroupConfig, index: int, partition: Partition | None = None) -> None:
+        self.config = config
+        self.index = index
+        self.partition = partition or Partition(config.num_shards, config.num_buckets)
+        self.sequence = 0
+        self.tables: dict[str, Table] = {}
+        self.vectors: dict[str, VectorPart] = {}
+
+    def create_table(self, config: TableConfig) -> None:
+        """Create a table, or confirm that an equal one exists."""
+        table = self.tables.get(config.name)
+        if table is None:
+            self.tables[config.name] = self._make_table(config)
+        elif table.config != config:
+            raise ParameterServerError(
+                f"{self._where}: table {config.name!r} exists as {table.config}, "
+                f"which differs from {config}; use another name or the same configuration"
+            )
+
+    def create_vector(self, name: str, length: int, values: np.ndarray | None) -> None:
+        """Create this shard's part of a vector, or confirm that one of that length exists."""
+        vector = self.vectors.get(name)
+        if vector is None:
+            self.sequence += 1
+            self.vectors[name] = self._make_vector(length, values)
+            self.vectors[name].touched = self.sequence
+        elif vector.length != length:
+            raise ParameterServerError(
+                f"{self._where}: vector {name!r} exists with length {vector.length}, "
+                f"got {length}; use another name"
+            )
+
+    def drop_vector(self, name: str) -> None:
+        """Remove a vector, if there is one."""
+        if self.vectors.pop(name, None) is not None:
+            self.sequence += 1
+
+    def expire(self, table: str, step: int, now_s: float) -> int:
+        """Remove the rows that the table's expiry rule gives up; return how many."""
+        self.sequence += 1
+        return self._sparse(table).expire(self.sequence, step=step, now_s=now_s)
+
+    def describe(self) -> tuple[dict[str, TableConfig], dict[str, int]]:
+        """Return the tables' configurations and the vectors' lengths."""
+        tables = {name: table.config for name, table in self.tables.items()}
+        return tables, {name: vector.length for name, vector in self.vectors.items()}
+
+    def export_buckets(self, buckets: np.ndarray) -> ShardRows:
+        """Return all that lies in `buckets`, as it is now."""
+        own = np.intersect1d(buckets, self._buckets).astype(np.int32)
+        return ShardRows(
+            tables=tuple(table.config for table in self.tables.values()),
+            rows={name: table.scan(own) for name, table in self.tables.items()},
+            vectors={name: vector.length for name, vector in self.vectors.items()},
+            numbers={n: (own, v.values_of(own)) for n, v in self.vectors.items()},
+            buckets=own,
+        )
+
+    def mark(self) -> int:
+        """Return the sequence number, from which `export_changes` goes on."""
+        return self.sequence
+
+    def export_changes(self, since: int, buckets: np.ndarray | None = None) -> ShardRows:
+        """Return what changed after sequence number `since`, in all buckets or in some."""
+        own = self._buckets if buckets is None else np.intersect1d(buckets, self._buckets)
+        rows, gone, whole = {}, {}, set()
+        for name, table in self.tables.items():
+            keys = table.changed_keys(since)
+            if keys is None:
+                whole.add(name)
+                keys = self._all_keys(table)
+            if buckets is not None:
+                keys = keys[np.isin(self._buckets_of(table, keys), own)]
+            payload, present = table.export_rows(keys)
+            rows[name] = (keys[present], payload[present])
+            gone[name] = keys[~present]
+        return ShardRows(
+            tables=tuple(table.config for table in self.tables.values()),
+            rows=rows,
+            gone=gone,
+            whole=frozenset(whole),
+            buckets=buckets,
+            vectors={name: vector.length for name, vector in self.vectors.items()},
+            numbers={
+                name: (own.astype(np.int32), vector.values_of(own))
+                for name, vector in self.vectors.items()
+                if vector.touched > since
+            },
+        )
+
+    def import_rows(self, content: ShardRows) -> None:
+        """Take over rows and numbers, whatever was there of theirs before."""
+        self.sequence += 1
+        for config in content.tables:
+            if config.name not in self.tables:
+                self.create_table(config)
+        for name in content.whole:
+            if content.buckets is None:
+                self.tables[name].clear(self.sequence)
+            else:
+                self.tables[name].drop_buckets(content.buckets)
+        for name, (keys, payload) in content.rows.items():
+            self.tables[name].import_rows(keys, payload, self.sequence)
+        for name, keys in content.gone.items():
+            if len(keys):
+                self.tables[name].remove_rows(keys, self.sequence)
+        for name in [name for name in self.vectors if name not in content.vectors]:
+            del self.vectors[name]
+        for name, length in content.vectors.items():
+            if name not in self.vectors:
+                self.vectors[name] = self._make_vector(length, None)
+        for name, (buckets, values) in content.numbers.items():
+            self.vectors[name].put(buckets, values)
+            self.vectors[name].touched = self.sequence
+        for name, extras in content.extras.items():
+            self._sparse(name).load_extras(extras)
+        for tick, worker, push in content.held:
+            self._hold(tick, worker, push)
+
+    def forget_buckets(self, buckets: np.ndarray) -> None:
+        """Drop what was copied of buckets that do not come after all."""
+        for table in self.tables.values():
+            table.drop_buckets(buckets)
+        for name, vector in self.vectors.items():
+            self.vectors[name] = vector.with_buckets(self._buckets)
+        self._set_partition(self.partition)
+
+    @property
+    def _where(self) -> str:
+        return f"parameter server group {self.config.name!r}, shard {self.index}"
+
+    @property
+    def _buckets(self) -> np.ndarray:
+        return self.partition.buckets_at(self.index)
+
+    def _make_table(self, config: TableConfig) -> Table:
+        if config.rows is not None:
+            return DenseTable(config, self.partition.num_buckets, self._buckets)
+        return SparseTable(config, self.partition.num_buckets)
+
+    def _make_vector(self, length: int, values: np.ndarray | None) -> VectorPart:
+        return VectorPart(length, self.partition.num_buckets, self._buckets, values)
+
+    def _all_keys(self, table: Table) -> np.ndarray:
+        # Those that are on their way here or from here too.
+        return table.scan(np.arange(self.partition.num_buckets, dtype=np.int32))[0]
+
+    def _owned(self, table: Table, keys: np.ndarray) -> np.ndarray:
+        return keys[self.partition.shards[self._buckets_of(table, keys)] == self.index]
+
+    def _buckets_of(self, table: Table, keys: np.ndarray) -> np.ndarray:
+        return self.partition.buckets_of(keys, table.config.rows)
+
+    def _table(self, name: str) -> Table:
+        if name not in self.tables:
+            raise ParameterServerError(f"{self._where} has no table {name!r}")
+        return self.tables[name]
+
+    def _sparse(self, name: str) -> SparseTable:
+        table = self._table(name)
+        if not isinstance(table, SparseTable):
+            raise ParameterServerError(
+                f"{self._where}: table {name!r} is dense (rows = {table.config.rows}); its rows "
+                f"are not deleted, expired or counted"
+            )
+        return table
+
+    def _vector(self, name: str) -> VectorPart:
+        if name not in self.vectors:
+            raise ParameterServerError(f"{self._where} has no vector {name!r}")
+        return self.vectors[name]
+
+    def delta_since(self, since: int) -> dict[str, Any]:
+        """Return what changed after `since`; see `Client.delta`, which merges it."""
+        if since > self.sequence:
+            raise ParameterServerError(
+                f"{self._where}: a delta since {since} was asked for, but the shard is at "
+                f"{self.sequence}; the cut is of another group or of a time before a restart: "
+                f"start again from Cut.zero()"
+            )
+        changed = {n: t.changed_keys(since) if since else None for n, t in self.tables.items()}
+        # One table that must be told whole makes the delta whole.
+        full = since == 0 or any(keys is None for keys in changed.values())
+        tables, deleted = {}, {}
+        for name, table in self.tables.items():
+            known = changed[name]
+            keys = self._owned(table, self._all_keys(table) if full or known is None else known)
+            _, present = table.export_rows(keys)
+            tables[name] = (keys[present], table.pull_weights(keys[present]))
+            deleted[name] = keys[~present]
+        vectors = {
+            name: (vector.values.copy(), vector.touched > since, vector.length)
+            for name, vector in self.vectors.items()
+        }
+        return {
+            "sequence": self.sequence,
+            "tables": tables,
+            "deleted": deleted,
+            "full": full,
+            "vectors": vectors,
+        }

@@ -1,0 +1,154 @@
+"""Moving buckets to other shards while training goes on.
+
+1. Rows are copied while they are trained; what changes meanwhile is remembered by the change logs.
+2. With a staleness bound, workers run on to one tick, the barrier, where each one's tick waits on
+   every shard: then no push of theirs is on its way.
+3. Shards freeze: no request acts. What changed since the copy follows, held pushes too.
+4. All shards switch to the new partition and drop what moved away. Ticks at the barrier act; every
+   other request that was cut by the old partition is refused, and its client cuts it again.
+
+Until 4 begins, a failure thaws the shards and leaves all as it was. The logic is the same over both
+transports; `Peers` reaches the shards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from weiml.errors import ParameterServerError
+from weiml.ps.partition import Partition
+
+__all__ = ["Peers", "rescale"]
+
+_BUCKETS_A_COPY = 16
+_POLL_S = 0.005
+
+
+class Peers(Protocol):
+    """The shards of a group, as a rescale needs them."""
+
+    async def ask(self, shard: int, verb: str, *arguments: Any) -> Any:
+        """Call a method of a shard."""
+
+    async def pass_on(
+        self, source: int, verb: str, arguments: tuple[Any, ...], target: int, into: str
+    ) -> None:
+        """Call `into` of shard `target` with what `verb` of shard `source` returns."""
+
+    async def start(self, shard: int, partition: Partition) -> None:
+        """Start an empty shard, which `partition` gives no buckets."""
+
+    async def stop(self, shard: int) -> None:
+        """End a shard."""
+
+    async def publish(self, partition: Partition) -> None:
+        """Let the new partition be the group's: from here on there is no way back."""
+
+
+async def rescale(
+    peers: Peers, before: Partition, num_shards: int, *, barrier: bool, timeout_s: float
+) -> Partition:
+    """Go over to `num_shards` shards and return the new partition; see the module.
+
+    Raises:
+        ParameterServerError: the workers did not come to one tick within `timeout_s`, or a shard
+            failed; then `before` is in force.
+    """
+    after = before.rescaled(num_shards)
+    old, added = range(before.num_shards), range(before.num_shards, num_shards)
+    everyone = range(max(before.num_shards, num_shards))
+    try:
+        for shard in added:
+            await peers.start(shard, before)
+        moves = before.moves_to(after)
+        marks = await _copy(peers, moves)
+        if barrier:
+            await _meet(peers, old, timeout_s)
+        await _ask_all(peers, everyone, "freeze")
+        await _catch_up(peers, moves, marks)
+        if added:
+            workers = await peers.ask(0, "workers")
+            for shard in added:
+                await peers.ask(shard, "set_workers", workers)
+    except BaseException:
+        await _undo(peers, before, after, old, added)
+        raise
+    await peers.publish(after)
+    await _ask_all(peers, everyone, "switch", after)
+    for shard in range(num_shards, before.num_shards):
+        await peers.stop(shard)
+    return after
+
+
+async def _copy(
+    peers: Peers, moves: Sequence[tuple[int, int, np.ndarray]]
+) -> dict[tuple[int, int], int]:
+    """Copy all moving buckets; return how far each source was before its copy."""
+    marks = {}
+    for source, target, buckets in moves:
+        marks[source, target] = await peers.ask(source, "mark")
+        for first in range(0, len(buckets), _BUCKETS_A_COPY):
+            some = buckets[first : first + _BUCKETS_A_COPY]
+            await peers.pass_on(source, "export_buckets", (some,), target, "import_rows")
+    return marks
+
+
+async def _catch_up(
+    peers: Peers,
+    moves: Sequence[tuple[int, int, np.ndarray]],
+    marks: dict[tuple[int, int], int],
+) -> None:
+    for source, target, buckets in moves:
+        since = marks[source, target]
+        changes = (since, buckets)
+        await peers.pass_on(source, "export_changes", changes, target, "import_rows")
+        await peers.pass_on(source, "export_held", (buckets,), target, "hold_all")
+
+
+async def _meet(peers: Peers, shards: range, timeout_s: float) -> None:
+    """Let all workers come to one tick."""
+    margin = 1
+    while True:
+        ticks = [await peers.ask(shard, "latest_tick") for shard in shards]
+        tick = max(ticks) + margin
+        if all([await peers.ask(shard, "set_barrier", tick) for shard in shards]):
+            break
+        await _ask_all(peers, shards, "thaw")
+        margin *= 2  # the workers are faster than these questions
+    deadline = time.monotonic() + timeout_s
+    while True:
+        missing = {w for s in shards for w in await peers.ask(s, "missing_at_barrier")}
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise ParameterServerError(
+                f"rescaling waited wait_timeout_s = {timeout_s:g} s for workers "
+                f"{sorted(missing)} to come to tick {tick}; nothing has changed. See why they do "
+                f"not tick, finish their clients, or raise wait_timeout_s"
+            )
+        await asyncio.sleep(_POLL_S)
+
+
+async def _undo(
+    peers: Peers, before: Partition, after: Partition, old: range, added: range
+) -> None:
+    for shard in old:
+        left = after.buckets_at(shard)
+        came = np.setdiff1d(left, before.buckets_at(shard)).astype(np.int32)
+        try:
+            await peers.ask(shard, "forget_buckets", came)
+            await peers.ask(shard, "thaw")
+        except ParameterServerError:
+            continue  # it is gone, and with it what it was to forget
+    for shard in added:
+        await peers.stop(shard)
+
+
+async def _ask_all(peers: Peers, shards: range, verb: str, *arguments: Any) -> None:
+    for shard in shards:
+        await peers.ask(shard, verb, *arguments)

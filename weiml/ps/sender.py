@@ -1,0 +1,119 @@
+"""What a client's rows become on the wire, and what a shard makes of it again.
+
+Puts the pieces of `weiml.ps.wire` together as a `WireConfig` asks; exact by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from weiml.ps.wire import (
+    Compressor,
+    Encoded,
+    KeyMessage,
+    KeyReceiver,
+    KeySender,
+    WireConfig,
+    decode,
+    encode,
+)
+
+__all__ = ["Rows", "Sender", "encoded", "received", "received_keys"]
+
+
+class Rows(NamedTuple):
+    """The rows of one push as they are sent."""
+
+    keys: np.ndarray
+    values: Any
+    counts: Any = None
+    squares: Any = None
+
+
+class Sender:
+    """One client's side of the wire. Counts the bytes of keys and rows that it sends."""
+
+    def __init__(self, wire: WireConfig) -> None:
+        self.wire = wire
+        self.counts = {"bytes_sent": 0, "bytes_received": 0}
+        self._compressor = Compressor(wire) if wire.compresses else None
+        self._keys: dict[int, KeySender] = {}
+
+    def reduce(
+        self,
+        table: str,
+        what: Any,
+        keys: np.ndarray,
+        values: np.ndarray,
+        counts: np.ndarray | None,
+        squares: np.ndarray | None,
+    ) -> list[Rows]:
+        """Return the pushes to send for one: rounded, the largest rows only, as configured."""
+        if self._compressor is None:
+            return [Rows(keys, values, counts, squares)]
+        pushes = self._compressor.compress(table, what, keys, values, counts, squares)
+        return [Rows(p.keys, p.values, p.counts, p.squares) for p in pushes]
+
+    def drain(self) -> Iterator[tuple[str, Any, Rows]]:
+        """Yield (table, what, rows) of all that was held back, and forget it."""
+        if self._compressor is not None:
+            for table, what, push in self._compressor.flush():
+                yield table, what, Rows(push.keys, push.values, push.counts, push.squares)
+
+    def prepare(
+        self, shard: int, arguments: tuple[Any, ...], failed: KeyMessage | None = None
+    ) -> tuple[tuple[Any, ...], np.ndarray | None]:
+        """Return the arguments (name, keys, …) as they are sent, and the order their rows got.
+
+        `failed` is the message for these keys that the shard did not understand.
+        """
+        order = None
+        if self.wire.codes_keys:
+            sender = self._keys.setdefault(shard, KeySender(self.wire))
+            name, keys, *rest = arguments
+            sent = sender.send(keys) if failed is None else sender.resend(keys, failed)
+            if sent.order is not None:
+                order = sent.order
+                rest = [_reordered(value, order, len(keys)) for value in rest]
+            arguments = (name, sent.message, *rest)
+        self.counts["bytes_sent"] += sum(_nbytes(value) for value in arguments)
+        return arguments, order
+
+    def forget(self, shard: int | None = None) -> None:
+        """Take it that a shard, or every shard, remembers no key list."""
+        if shard is None:
+            self._keys.clear()
+        else:
+            self._keys.pop(shard, None)
+
+    def receive(self, answer: Any) -> np.ndarray:
+        """Return pulled rows: float32 (n, width), perhaps read-only."""
+        self.counts["bytes_received"] += _nbytes(answer)
+        return decode(answer) if isinstance(answer, Encoded) else answer
+
+
+def encoded(values: np.ndarray, codec: Any) -> Any:
+    """Return rows float32 (n, width) as a pull's answer sends them."""
+    return values if codec == "float32" else encode(values, codec)
+
+
+def received(values: Any) -> Any:
+    """Return what was sent as float32: (n, width), or (n,) of counts; None stays None."""
+    return decode(values) if isinstance(values, Encoded) else values
+
+
+def received_keys(receiver: KeyReceiver, client: str, keys: Any) -> np.ndarray | None:
+    """Return keys uint64 (n,) however they came; None if they are not understood."""
+    return receiver.receive(client, keys) if isinstance(keys, KeyMessage) else keys
+
+
+def _reordered(value: Any, order: np.ndarray, size: int) -> Any:
+    rows = isinstance(value, Encoded) or (isinstance(value, np.ndarray) and len(value) == size)
+    return value[order] if rows else value
+
+
+def _nbytes(value: Any) -> int:
+    return int(getattr(value, "nbytes", 0))
