@@ -12,16 +12,18 @@ import numba
 import numpy as np
 
 from weiml.errors import ConfigError, ParameterServerError
-from weiml.ps import kernels
 from weiml.ps.changes import ChangeLog
-from weiml.ps.memory import address_of, floats
+from weiml.ps.dense_snapshots import DenseSnapshot
+from weiml.ps.layout import RowLayout
+from weiml.ps.memory import address_of
 from weiml.ps.partition import buckets_of_keys, vector_starts
 from weiml.ps.row_store_kernels import copy_payloads, set_payloads
-from weiml.ps.tables import TableConfig
+from weiml.ps.table_config import TableConfig
 
-__all__ = ["DenseSnapshot", "DenseTable"]
+__all__ = ["DenseTable"]
 
-_INIT_ROWS = 1 << 16  # rows that get their first weights at a time
+_LOG_BYTES = 64 << 20
+_CHUNK_ROWS = 1 << 16  # rows that get their first weights at a time
 
 
 @numba.njit(cache=True, nogil=True)
@@ -38,8 +40,7 @@ def _locate(
         if keys[i] < np.uint64(rows):
             row = np.int64(keys[i])
             bucket = np.int64(row * scale)  # a guess, off by the roundings
-            if bucket >= buckets:
-                bucket = buckets - 1
+            bucket -= bucket >= buckets
             while starts[bucket] > row:
                 bucket -= 1
             while starts[bucket + 1] <= row:
@@ -51,31 +52,23 @@ def _locate(
     return out, missing
 
 
-@numba.njit(cache=True, nogil=True)
-def _add(addresses: np.ndarray, differences: np.ndarray) -> None:
-    width = differences.shape[1]
-    for i in range(addresses.size):
-        row = floats(addresses[i], width)
-        for c in range(width):
-            row[c] += differences[i, c]
-
-
 class DenseTable:
     """Rows 0 … ``config.rows`` - 1, of which those in the shard's buckets are here.
 
     Keys of a call may repeat; they act in their order.
 
     Raises:
-        ConfigError: the configuration is not that of a dense table, or asks for what only sparse
-            tables have.
+        ConfigError: the configuration is that of a sparse table.
     """
 
     def __init__(self, config: TableConfig, num_buckets: int, buckets: np.ndarray) -> None:
-        _check(config)
+        if config.rows is None:
+            raise ConfigError(f"table {config.name!r} is sparse: a dense one needs rows")
         self.config = config
         self.num_buckets = num_buckets
-        self.changes = ChangeLog()
-        self._rows = int(config.rows or 0)
+        self.changes = ChangeLog(config.change_log_bytes or _LOG_BYTES)
+        self.layout = RowLayout(config)
+        self._rows = config.rows
         self._starts = vector_starts(self._rows, num_buckets)
         self._blocks: dict[int, np.ndarray] = {}  # bucket -> uint32 (rows of it, payload_words)
         self._addresses = np.zeros(num_buckets, np.int64)  # of each bucket's first row; 0: not here
@@ -99,11 +92,11 @@ class DenseTable:
 
     def pull_weights(self, keys: np.ndarray) -> np.ndarray:
         """Return the served weights of `keys` uint64 (n,): a new float32 (n, dim)."""
-        return self.config.optimizer.read(self.locate(keys), self.config.dim)
+        return self.layout.weights(self.locate(keys))
 
     def pull_state(self, keys: np.ndarray) -> np.ndarray:
         """Return the state of `keys` uint64 (n,): a new float32 (n, width)."""
-        return self._payload(self.locate(keys)).view(np.float32)
+        return self.layout.state(self.locate(keys))
 
     def push_gradients(
         self,
@@ -116,14 +109,29 @@ class DenseTable:
         step: int = 0,
     ) -> None:
         """Apply gradients float32 (n, dim) through the optimizer, in order."""
-        addresses = self.locate_or_insert(keys, sequence, step)
-        self.config.optimizer.apply(addresses, grads, counts, squares)
+        addresses = self._to_write(keys, sequence)
+        self.layout.learn(addresses, keys, grads, counts, squares, sequence)
+        self.layout.note(addresses, counts, step)
 
     def push_differences(
         self, keys: np.ndarray, differences: np.ndarray, sequence: int, *, step: int = 0
     ) -> None:
         """Add float32 (n, width) to the state of the rows."""
-        _add(self.locate_or_insert(keys, sequence, step), np.require(differences, np.float32, "C"))
+        addresses = self._to_write(keys, sequence)
+        self.layout.add(addresses, keys, differences, sequence)
+        self.layout.note(addresses, None, step)
+
+    def push_statistics(
+        self,
+        keys: np.ndarray,
+        shows: np.ndarray,
+        clicks: np.ndarray,
+        sequence: int,
+        *,
+        step: int = 0,
+    ) -> None:
+        """Add float32 (n,) to the rows' shows and clicks, as far as the table keeps them."""
+        self.layout.add_statistics(self._to_write(keys, sequence), shows, clicks, step)
 
     def locate(self, keys: np.ndarray) -> np.ndarray:
         """Return the rows' addresses for compiled loops: int64 (n,).
@@ -138,11 +146,23 @@ class DenseTable:
             raise self._missing(int(flat[missing]))
         return np.asarray(addresses)
 
-    def locate_or_insert(self, keys: np.ndarray, sequence: int, step: int = 0) -> np.ndarray:
-        """Return the rows' addresses to change them in place, marked as changed: int64 (n,)."""
-        addresses = self.locate(keys)
-        self._before_write(keys)
-        self.changes.add(sequence, keys)
+    def put_state(
+        self, keys: np.ndarray, state: np.ndarray, sequence: int, *, step: int = 0
+    ) -> None:
+        """Set the state of rows to float32 (n, width). Of the statistics only last_seen changes."""
+        addresses = self._to_write(keys, sequence)
+        self.layout.put(addresses, keys, np.require(state, np.float32, ["C", "W"]), sequence)
+        self.layout.see(addresses, step)
+
+    def locate_or_insert(
+        self, keys: np.ndarray, sequence: int, step: int = 0, *, insert: bool = True
+    ) -> np.ndarray:
+        """Return the rows' addresses to change them in place: int64 (n,).
+
+        They count as changed and seen. Nothing is inserted, whatever `insert` says.
+        """
+        addresses = self._to_write(keys, sequence)
+        self.layout.note(addresses, None, step)
         return addresses
 
     # What changed, and rows as they are
@@ -165,13 +185,13 @@ class DenseTable:
         if flat.size and int(flat.max()) >= self._rows:
             raise self._missing(int(flat.max()))
         self.add_buckets(np.unique(buckets_of_keys(flat, self.num_buckets, self._rows)))
-        addresses = self.locate_or_insert(flat, sequence)
+        addresses = self._to_write(flat, sequence)
         set_payloads(addresses, np.require(payload, np.uint32, ["C", "W"]))
 
     def scan(self, buckets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (keys uint64 (n,), payload uint32 (n, payload_words)) of buckets, in order."""
         blocks = [self._block(int(bucket)) for bucket in buckets]
-        keys = [self._keys(int(bucket)) for bucket in buckets]
+        keys = [self.keys_of(int(bucket)) for bucket in buckets]
         return (
             np.concatenate([np.empty(0, np.uint64), *keys]),
             np.concatenate([np.empty((0, self.config.payload_words), np.uint32), *blocks]),
@@ -179,9 +199,13 @@ class DenseTable:
 
     def begin_snapshot(self) -> DenseSnapshot:
         """Return the table as it is at this moment, to be read while writes go on."""
-        snapshot = DenseSnapshot(self, list(self._blocks))
+        snapshot = DenseSnapshot(self._blocks, self.keys_of, self._snapshots.remove)
         self._snapshots.append(snapshot)
         return snapshot
+
+    def keys_of(self, bucket: int) -> np.ndarray:
+        """Return the rows of a bucket: uint64 (n,), ascending."""
+        return np.arange(self._starts[bucket], self._starts[bucket + 1], dtype=np.uint64)
 
     # Buckets that come and go
 
@@ -198,29 +222,18 @@ class DenseTable:
     def drop_buckets(self, buckets: np.ndarray) -> None:
         """Let the rows of these buckets go: they live elsewhere now."""
         for bucket in map(int, buckets):
-            self._keep_for_snapshots([bucket])
             if self._blocks.pop(bucket, None) is not None:
                 self._addresses[bucket] = 0
 
     def clear(self, sequence: int) -> None:
         """Let every row start anew; all count as changed."""
         self._keep_for_snapshots(list(self._blocks))
+        for block in self._blocks.values():
+            block[:] = 0
         self._initialise(list(self._blocks))
         self.changes.reset(sequence)
 
     # What only sparse tables do
-
-    def push_statistics(
-        self,
-        keys: np.ndarray,
-        shows: np.ndarray,
-        clicks: np.ndarray,
-        sequence: int,
-        *,
-        step: int = 0,
-    ) -> None:
-        """Refuse: rows of a dense table keep no statistics."""
-        raise self._refusal("keeps no statistics")
 
     def delete(self, keys: np.ndarray, sequence: int) -> int:
         """Refuse: rows of a dense table are always there."""
@@ -238,21 +251,22 @@ class DenseTable:
 
     def _initialise(self, buckets: list[int]) -> None:
         """Give the rows of `buckets` the weights that depend on their keys alone."""
-        config = self.config
         waiting: list[np.ndarray] = []
-        for place, bucket in enumerate(buckets):
-            waiting.append(self._keys(bucket))
-            if sum(map(len, waiting)) < _INIT_ROWS and place + 1 < len(buckets):
-                continue
-            keys = np.concatenate(waiting)
-            waiting = []
-            weights = kernels.initial_weights(
-                keys, config.dim, np.uint64(config.seed), float(config.init_scale)
-            )
-            config.optimizer.init(self.locate(keys), weights)
+        rows = 0
+        for place, bucket in enumerate(buckets, 1):
+            waiting.append(self.keys_of(bucket))
+            rows += len(waiting[-1])
+            if rows >= _CHUNK_ROWS or place == len(buckets):
+                keys = np.concatenate(waiting)
+                self.layout.initialise(self.locate(keys), keys)
+                waiting, rows = [], 0
 
-    def _keys(self, bucket: int) -> np.ndarray:
-        return np.arange(self._starts[bucket], self._starts[bucket + 1], dtype=np.uint64)
+    def _to_write(self, keys: np.ndarray, sequence: int) -> np.ndarray:
+        """Return the rows' addresses; snapshots keep what they were, the change is noted."""
+        addresses = self.locate(keys)
+        self._before_write(keys)
+        self.changes.add(sequence, keys)
+        return addresses
 
     def _block(self, bucket: int) -> np.ndarray:
         if bucket not in self._blocks:
@@ -272,7 +286,7 @@ class DenseTable:
     def _keep_for_snapshots(self, buckets: list[int]) -> None:
         for snapshot in self._snapshots:
             for bucket in buckets:
-                snapshot.keep(bucket)
+                snapshot.before_write(bucket)
 
     def _missing(self, key: int) -> ParameterServerError:
         if key >= self._rows:
@@ -289,51 +303,3 @@ class DenseTable:
             f"table {self.config.name!r} is dense (rows = {self._rows}): {what}; use a sparse "
             f"table, without rows"
         )
-
-
-class DenseSnapshot:
-    """A dense table as it was at one moment. Made by `DenseTable.begin_snapshot`.
-
-    A bucket's rows are copied only if they are written before they were read.
-    """
-
-    def __init__(self, table: DenseTable, buckets: list[int]) -> None:
-        self._table = table
-        self._pending = dict.fromkeys(sorted(buckets))
-        self._kept: dict[int, np.ndarray] = {}
-
-    def keep(self, bucket: int) -> None:
-        """Copy the rows of a bucket that is about to change, if they were not read yet."""
-        if bucket in self._pending and bucket not in self._kept:
-            self._kept[bucket] = self._table._blocks[bucket].copy()
-
-    def next_chunk(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return (keys uint64 (n,), payload uint32 (n, payload_words)) or None when all is read."""
-        keys: list[np.ndarray] = []
-        blocks: list[np.ndarray] = []
-        while self._pending and sum(map(len, blocks)) < _INIT_ROWS:
-            bucket = next(iter(self._pending))
-            del self._pending[bucket]
-            block = self._kept.pop(bucket, None)
-            blocks.append(self._table._blocks[bucket] if block is None else block)
-            keys.append(self._table._keys(bucket))
-        if not blocks:
-            return None
-        return np.concatenate(keys), np.concatenate(blocks)
-
-    def close(self) -> None:
-        """Let go what was kept; idempotent."""
-        self._pending = {}
-        self._kept = {}
-        if self in self._table._snapshots:
-            self._table._snapshots.remove(self)
-
-
-def _check(config: TableConfig) -> None:
-    if config.rows is None:
-        raise ConfigError(f"table {config.name!r} is sparse: a dense one needs rows")
-    for knob in ("admission", "expiry", "capacity", "statistics"):
-        if getattr(config, knob):
-            raise ConfigError(
-                f"table {config.name!r}: {knob} is for sparse tables; leave it or rows out"
-            )

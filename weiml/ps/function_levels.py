@@ -105,8 +105,7 @@ class _OverRows(LevelRules):
                 f"distinct keys (weiml.ps.unique_keys makes them)"
             )
         state = view.read_rows(table, keys)
-        new = function.body(config, keys, state.copy(), *rest)
-        view.write_rows(table, keys, new)
+        _store(view, table, keys, state, function.body(config, keys, state.copy(), *rest))
 
     def merge(self, function: Body, partials: list[Any], places: Places) -> Any:
         """Return the merged answer, or without a merge the rows in the order of the keys."""
@@ -154,15 +153,10 @@ class _OverBuckets(LevelRules):
             if not len(own):
                 continue
             if function.sees == "addresses":
-                addresses = view.find_rows(table, own)
-                changed = function.body(config, own, addresses, *rest)
-                view.mark_rows(table, own if changed is None else own[changed])
+                addresses = view.rows_to_train(table, own, insert=False)
+                function.body(config, own, addresses, *rest)
                 continue
-            new = np.asarray(function.body(config, own, state.copy(), *rest))
-            view.check_state(table, own, new)
-            differs = (new != state).any(axis=1)
-            if differs.any():
-                view.write_rows(table, own[differs], new[differs])
+            _store(view, table, own, state, function.body(config, own, state.copy(), *rest))
 
     def merge(self, function: Body, partials: list[Any], places: Places) -> Any:
         """Return the answer over all buckets, combined in one fixed order."""
@@ -189,6 +183,16 @@ def _rows(sees: Sees, view: ShardView, table: str, keys: np.ndarray) -> np.ndarr
     if sees == "weights":
         return view.table(table).pull_weights(keys)
     return view.read_rows(table, keys)
+
+
+def _store(
+    view: ShardView, table: str, keys: np.ndarray, state: np.ndarray, new: np.ndarray
+) -> None:
+    """Set the rows whose state is new."""
+    view.check_state(table, keys, new)
+    differs = (new != state).any(axis=1)
+    if differs.any():
+        view.write_rows(table, keys[differs], new[differs])
 
 
 def _cut(argument: Any, chosen: np.ndarray) -> Any:

@@ -26,7 +26,6 @@ __all__ = [
     "Partials",
     "PsFunction",
     "ShardView",
-    "check_arguments",
     "elementwise",
     "find_elementwise",
     "find_function",
@@ -67,7 +66,7 @@ class PsFunction:
 
         Fit are numbers, strings, None, numpy arrays of numbers, and lists and tuples of those.
         """
-        check_arguments(self.name, arguments)
+        _check_plain(self.name, arguments)
         where = f"function {self.name!r}"
         if (keys is not None) != (self.level == "rows"):
             raise ParameterServerError(
@@ -194,9 +193,9 @@ def update_function(
     """Register a function that writes; levels as for `get_function`.
 
     Over rows or buckets with `sees` = "state" the body returns the new state, float32 (n, width),
-    and only rows that differ count as changed; the keys must be distinct. With "addresses" it
-    changes the rows in place and all of them count as changed, unless it returns bool (n,), over
-    buckets only, which did. `missing` says whether called keys without a row get one first.
+    and only rows that differ count as changed; called keys must be distinct. With "addresses" it
+    changes the rows in place, and all of them count as pushed to. `missing` says whether called
+    keys without a row get one first.
 
     Raises:
         ConfigError: another function has that name, or `sees` is "weights".
@@ -234,7 +233,8 @@ def elementwise(name: str) -> Callable[[F], F]:
     """
 
     def register(body: F) -> F:
-        _register(ELEMENTWISE, name, body)
+        function: Callable[..., Any] = body
+        _register(ELEMENTWISE, name, function)
         return body
 
     return register
@@ -252,17 +252,6 @@ def find_function(name: str) -> PsFunction:
 def find_elementwise(name: str) -> Callable[..., Any]:
     """Return the elementwise function registered under `name`; raises like `find_function`."""
     return _find(ELEMENTWISE, "elementwise function", name)
-
-
-def check_arguments(name: str, arguments: Sequence[Any]) -> None:
-    """Raise ParameterServerError unless the arguments for function `name` are plain data."""
-    for place, argument in enumerate(arguments):
-        if not _is_plain(argument):
-            raise ParameterServerError(
-                f"function {name!r}: argument {place} must be a number, a string, None, a numpy "
-                f"array of numbers or a list of those, since it is sent and kept to be replayed; "
-                f"got {type(argument).__name__}"
-            )
 
 
 def load_function_modules(names: Iterable[str]) -> None:
@@ -328,6 +317,16 @@ def _find(registry: dict[str, R], what: str, name: str) -> R:
             f"on the client"
         )
     return registry[name]
+
+
+def _check_plain(name: str, arguments: Sequence[Any]) -> None:
+    for place, argument in enumerate(arguments):
+        if not _is_plain(argument):
+            raise ParameterServerError(
+                f"function {name!r}: argument {place} must be a number, a string, None, a numpy "
+                f"array of numbers or a list of those, since it is sent and kept to be replayed; "
+                f"got {type(argument).__name__}"
+            )
 
 
 def _is_plain(value: Any) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from weiml.config import nearest
 from weiml.errors import ParameterServerError
+from weiml.ps.layout import RowLayout, row_addresses
 from weiml.ps.partition import buckets_of_keys
 from weiml.ps.vectors import VectorPart
 
@@ -128,8 +129,10 @@ class ShardView:
         if not present.all():
             rows.locate_or_insert(keys[~present], self.sequence, self.step)
             payload, present = rows.export_rows(keys)
-        payload[:, : rows.config.width] = np.require(state, np.float32, "C").view(np.uint32)
-        rows.import_rows(keys[present], payload[present], self.sequence)
+        kept, new = keys[present], np.require(state[present], np.float32, ["C", "W"])
+        payload = np.ascontiguousarray(payload[present])
+        RowLayout(rows.config).put(row_addresses(payload), kept, new, self.sequence)
+        rows.import_rows(kept, payload, self.sequence)
         self.written_tables.add(table)
 
     def find_rows(self, table: str, keys: np.ndarray) -> np.ndarray:
@@ -139,21 +142,12 @@ class ShardView:
     def rows_to_train(self, table: str, keys: np.ndarray, *, insert: bool = True) -> np.ndarray:
         """Return the addresses of rows to be changed in place, all marked as changed: int64 (n,).
 
-        Missing rows are inserted, or have address 0 (as do those that admission keeps out).
+        Missing rows are inserted, or have address 0 (as do those that admission or capacity keeps
+        out). The rows' statistics count it as a push.
         """
-        rows = self.table(table)
         self.written_tables.add(table)
-        if insert:
-            return rows.locate_or_insert(keys, self.sequence, self.step)
-        addresses = rows.locate(keys)
-        self.mark_rows(table, keys[addresses != 0])
-        return addresses
-
-    def mark_rows(self, table: str, keys: np.ndarray) -> None:
-        """Count rows as changed that a compiled loop changed through `find_rows`."""
-        if len(keys):
-            self.table(table).changes.add(self.sequence, keys)
-            self.written_tables.add(table)
+        rows = self.table(table)
+        return rows.locate_or_insert(keys, self.sequence, self.step, insert=insert)
 
     def delete_rows(self, table: str, keys: np.ndarray) -> int:
         """Remove rows, deltas carry it; return how many there were."""
@@ -166,14 +160,14 @@ class ShardView:
         Bucket by bucket, within one in a fixed order; n is 0 in an empty one. States are copies.
         """
         rows = self.table(table)
-        config = rows.config
+        layout = RowLayout(rows.config)
         per_bucket = len(rows) // max(len(self.buckets), 1) + 1
         step = max(1, _SCAN_ROWS // per_bucket)
         for first in range(0, len(self.buckets), step):
             chunk = self.buckets[first : first + step]
             keys, payload = rows.scan(chunk)
-            state = payload[:, : config.width].copy().view(np.float32)
-            own = buckets_of_keys(keys, self.num_buckets, config.rows)
+            state = layout.state(row_addresses(np.ascontiguousarray(payload)))
+            own = buckets_of_keys(keys, self.num_buckets, rows.config.rows)
             starts = np.searchsorted(own, chunk, "left").tolist()
             stops = np.searchsorted(own, chunk, "right").tolist()
             for bucket, start, stop in zip(chunk.tolist(), starts, stops, strict=True):
