@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 
 from weiml.errors import ConfigError
 from weiml.ps import Partition
-from weiml.ps.partition import vector_range
+from weiml.ps.partition import buckets_of_keys, vector_starts
 
 ENDS = [0, 1, 2, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1]
 shard_counts = st.integers(1, 40) | st.sampled_from([1023, 1024])
@@ -32,20 +30,18 @@ def test_every_key_belongs_to_exactly_one_shard(keys: list[int], num_shards: int
         part = split.part(shard)
         assert (owners[split.order[part]] == shard).all()
         assert (np.diff(split.order[part]) > 0).all()  # input order is kept
-        low, high = partition.bucket_range(shard)
-        buckets = partition.buckets_of(split.keys[part])
-        assert ((low <= buckets) & (buckets < high)).all()
+        assert np.isin(partition.buckets_of(split.keys[part]), partition.buckets_at(shard)).all()
 
 
 @pytest.mark.parametrize("num_shards", [1, 2, 3, 7, 1000, 1024])
-def test_bucket_ranges_tile_all_buckets(num_shards: int) -> None:
+def test_shards_hold_runs_of_equally_many_buckets(num_shards: int) -> None:
     partition = Partition(num_shards)
-    ranges = [partition.bucket_range(shard) for shard in range(num_shards)]
-    assert ranges[0][0] == 0
-    assert ranges[-1][1] == 1024
-    assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
-    sizes = [high - low for low, high in ranges]
+    held = [partition.buckets_at(shard) for shard in range(num_shards)]
+    assert np.concatenate(held).tolist() == list(range(1024))
+    sizes = [len(buckets) for buckets in held]
     assert max(sizes) - min(sizes) <= 1
+    again = Partition.from_runs(**partition.to_mapping())  # type: ignore[arg-type]
+    assert again == partition
 
 
 @pytest.mark.parametrize("shift", [0, 20, 44])
@@ -69,11 +65,25 @@ def test_the_placement_of_a_key_is_the_documented_one() -> None:
 
 
 @given(length=st.integers(0, 10_000), num_shards=st.integers(1, 50))
-def test_vector_ranges_tile_the_vector(length: int, num_shards: int) -> None:
-    ranges = [vector_range(length, shard, num_shards) for shard in range(num_shards)]
-    assert ranges[0][0] == 0
-    assert ranges[-1][1] == length
-    assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
+def test_the_shards_of_a_vector_tile_it(length: int, num_shards: int) -> None:
+    partition = Partition(num_shards)
+    places = [partition.vector_index(length, shard) for shard in range(num_shards)]
+    assert np.concatenate(places).tolist() == list(range(length))
+
+
+@given(rows=st.integers(1, 5_000), num_buckets=st.sampled_from([2, 16, 1024]))
+def test_rows_of_dense_tables_lie_in_the_buckets_range(rows: int, num_buckets: int) -> None:
+    keys = np.arange(rows, dtype=np.uint64)
+    buckets = buckets_of_keys(keys, num_buckets, rows)
+    starts = vector_starts(rows, num_buckets)
+    assert (starts[buckets] <= keys).all()
+    assert (keys < starts[buckets + 1]).all()
+
+
+@pytest.mark.parametrize("num_buckets", [0, 1, 3, 1000, 131072])
+def test_a_number_of_buckets_that_is_no_power_of_two_is_refused(num_buckets: int) -> None:
+    with pytest.raises(ConfigError, match=f"num_buckets must be a power of two.*got {num_buckets}"):
+        Partition(1, num_buckets)
 
 
 @pytest.mark.parametrize("num_shards", [0, -1, 1025])

@@ -305,6 +305,12 @@ class ShardedClient(Client):
         """Wait for what stands for a lost process now, and send it all that is unanswered."""
         shard = gone.shard
         waiting = [part for part in self._under_way.values() if part.shard == shard]
+        version = self._partition.version
+        for part in [part for part in waiting if part.stamp and part.stamp.version < version]:
+            waiting.remove(part)  # a read cut by an older partition: it is to be cut again anyway
+            self._accept(part, Moved(version))
+        if not waiting:
+            return
         try:
             present = self._resume(gone, waiting)
         except ParameterServerError as error:

@@ -83,6 +83,7 @@ class ShardContent:
             rows={name: table.scan(own) for name, table in self.tables.items()},
             vectors={name: vector.length for name, vector in self.vectors.items()},
             numbers={n: (own, v.values_of(own)) for n, v in self.vectors.items()},
+            extras={name: table.extras(own) for name, table in self._admitting().items()},
             buckets=own,
         )
 
@@ -101,6 +102,8 @@ class ShardContent:
                 keys = self._all_keys(table)
             if buckets is not None:
                 keys = keys[np.isin(self._buckets_of(table, keys), own)]
+            elif isinstance(table, DenseTable):
+                keys = keys[np.isin(self._buckets_of(table, keys), table.buckets)]
             payload, present = table.export_rows(keys)
             rows[name] = (keys[present], payload[present])
             gone[name] = keys[~present]
@@ -116,6 +119,7 @@ class ShardContent:
                 for name, vector in self.vectors.items()
                 if vector.touched > since
             },
+            extras={name: table.filter_delta(since) for name, table in self._admitting().items()},
         )
 
     def import_rows(self, content: ShardRows) -> None:
@@ -143,9 +147,7 @@ class ShardContent:
             self.vectors[name].put(buckets, values)
             self.vectors[name].touched = self.sequence
         for name, extras in content.extras.items():
-            self._sparse(name).load_extras(extras)
-        for tick, worker, push in content.held:
-            self._hold(tick, worker, push)
+            self._sparse(name).load_extras(extras, self.sequence)
 
     def forget_buckets(self, buckets: np.ndarray) -> None:
         """Drop what was copied of buckets that do not come after all."""
@@ -153,7 +155,15 @@ class ShardContent:
             table.drop_buckets(buckets)
         for name, vector in self.vectors.items():
             self.vectors[name] = vector.with_buckets(self._buckets)
-        self._set_partition(self.partition)
+
+    def set_partition(self, partition: Partition) -> None:
+        """Hold other buckets from now on: drop those that left; those that came are here."""
+        left = np.setdiff1d(self._buckets, partition.buckets_at(self.index)).astype(np.int32)
+        self.partition = partition
+        self.forget_buckets(left)
+        for table in self.tables.values():
+            if isinstance(table, DenseTable):
+                table.add_buckets(self._buckets)
 
     @property
     def _where(self) -> str:
@@ -168,11 +178,21 @@ class ShardContent:
             return DenseTable(config, self.partition.num_buckets, self._buckets)
         return SparseTable(config, self.partition.num_buckets)
 
+    def _admitting(self) -> dict[str, SparseTable]:
+        """Return the tables that do not give every key a row."""
+        return {
+            name: table
+            for name, table in self.tables.items()
+            if isinstance(table, SparseTable) and table.config.admission is not None
+        }
+
     def _make_vector(self, length: int, values: np.ndarray | None) -> VectorPart:
         return VectorPart(length, self.partition.num_buckets, self._buckets, values)
 
     def _all_keys(self, table: Table) -> np.ndarray:
         # Those that are on their way here or from here too.
+        if isinstance(table, DenseTable):
+            return table.scan(table.buckets)[0]
         return table.scan(np.arange(self.partition.num_buckets, dtype=np.int32))[0]
 
     def _owned(self, table: Table, keys: np.ndarray) -> np.ndarray:

@@ -76,6 +76,8 @@ class _Member:
     epoch: int = 0
     standbys: list[_Process] = field(default_factory=list)
     """Those that have everything, fit to be promoted."""
+    joining: list[_Process] = field(default_factory=list)
+    """Those that are being copied to."""
     building: int = 0
     lost: str | None = None
     """Why nothing holds what the shard held."""
@@ -280,10 +282,10 @@ class Coordinator:
             source = self._checkpoints.newest() if self._checkpoints else None
             if source is None:
                 member.lost = (
-                    "and with it what it held since the last checkpoint: there is no stand-by "
-                    "(replicas = 1) and no checkpoint below checkpoint_root to restore it from. "
-                    "Close the group, start it again and load a checkpoint; replicas = 2 keeps "
-                    "every acknowledged push"
+                    f"and with it what it held since the last checkpoint: no stand-by was ready "
+                    f"(replicas = {self.config.replicas}) and there is no checkpoint below "
+                    f"checkpoint_root to restore it from. Close the group, start it again and load "
+                    f"a checkpoint; replicas = 2 keeps every acknowledged push"
                 )
                 return
             process = await self._start_process(
@@ -325,24 +327,26 @@ class Coordinator:
     async def _join_standby(self, shard: int, member: _Member, process: _Process) -> None:
         primary = member.primary
         assert primary is not None
-        member.standbys.append(process)  # before it is told: `standby_lost` may come at once
+        member.joining.append(process)  # before it is told: `standby_lost` may come at once
         try:
             await primary.handle.add_standby.remote(process.name)
-        except BaseException:
-            if process in member.standbys:
-                member.standbys.remove(process)
-            raise
-        if member.primary is not primary or process not in member.standbys:
-            raise ParameterServerError(f"{process.name} was being built when its shard was lost")
+            joined = process in member.joining and member.primary is primary
+        finally:
+            if process in member.joining:
+                member.joining.remove(process)
+        if not joined:
+            raise ParameterServerError(f"{process.name} was being copied to when it was lost")
+        member.standbys.append(process)
         self._watch(shard, process)
 
     async def standby_lost(self, shard: int, name: str) -> None:
         """A shard goes on without a stand-by that failed: it must never be promoted."""
         await self._ready()
         member = self._members[shard]
-        for process in [p for p in member.standbys if p.name == name]:
-            member.standbys.remove(process)
-            ray.kill(process.handle, no_restart=True)
+        for processes in (member.standbys, member.joining):
+            for process in [p for p in processes if p.name == name]:
+                processes.remove(process)
+                ray.kill(process.handle, no_restart=True)
         self._spawn(self._complete(shard, member))
 
     # Who asks where things are
@@ -667,7 +671,7 @@ async def _await(answer: Any) -> Any:
 
 def _processes(member: _Member) -> list[_Process]:
     primary = [member.primary] if member.primary else []
-    return primary + member.standbys
+    return primary + member.standbys + member.joining
 
 
 def is_running(pid: int) -> bool:

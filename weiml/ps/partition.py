@@ -36,7 +36,7 @@ def _range_buckets(keys: np.ndarray, num_buckets: int, rows: int) -> np.ndarray:
     # The bucket whose range [rows·b // n, rows·(b + 1) // n) holds the row.
     out = np.empty(keys.size, np.int32)
     for i in range(keys.size):
-        row = min(np.int64(keys[i]), rows - 1)
+        row = np.int64(keys[i])
         bucket = row * num_buckets // rows
         while rows * (bucket + 1) // num_buckets <= row:
             bucket += 1

@@ -102,11 +102,13 @@ class VectorRequest(Request):
     name: str
     length: int
     values: np.ndarray | None = None
+    recut: bool = False
 
     def cut(self, partition: Partition, places: np.ndarray | None = None) -> list[Part]:
         """Cut by range; reads go to every shard with a part, however short."""
         whole = [partition.vector_index(self.length, s) for s in range(partition.num_shards)]
         if places is not None:
+            self.recut = True
             whole = [index[np.isin(index, places, assume_unique=True)] for index in whole]
         return [
             Part(self, shard, index)
@@ -115,9 +117,9 @@ class VectorRequest(Request):
         ]
 
     def arguments(self, part: Part) -> tuple[Any, ...]:
-        """Return (name,) of a read, (name, places, differences) of a write."""
+        """Return (name, places) of a read, no places for all; a write has its differences too."""
         if self.values is None:
-            return (self.name,)
+            return (self.name, part.places if self.recut else None)
         assert part.places is not None
         return (self.name, part.places, self.values[part.places])
 
@@ -178,7 +180,7 @@ def _cut(value: Any, at: np.ndarray, size: int) -> Any:
     if isinstance(value, tuple):
         return tuple(_cut(item, at, size) for item in value)
     if isinstance(value, Encoded) and len(value) == size:
-        return value[at]
+        return value.take(at)
     if isinstance(value, np.ndarray) and value.ndim and len(value) == size:
         return value[at]
     return value

@@ -111,8 +111,9 @@ def received_keys(receiver: KeyReceiver, client: str, keys: Any) -> np.ndarray |
 
 
 def _reordered(value: Any, order: np.ndarray, size: int) -> Any:
-    rows = isinstance(value, Encoded) or (isinstance(value, np.ndarray) and len(value) == size)
-    return value[order] if rows else value
+    if isinstance(value, Encoded):
+        return value.take(order)
+    return value[order] if isinstance(value, np.ndarray) and len(value) == size else value
 
 
 def _nbytes(value: Any) -> int:

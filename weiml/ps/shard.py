@@ -20,8 +20,7 @@ from weiml.ps.content import ShardContent
 from weiml.ps.functions import ShardView, find_function
 from weiml.ps.partition import Partition
 from weiml.ps.sender import encoded, received, received_keys
-from weiml.ps.tables import SparseTable
-from weiml.ps.transfer import Held, ShardUpdate, Stamp
+from weiml.ps.transfer import Held, ShardRows, ShardUpdate, Stamp
 from weiml.ps.wire import KeyReceiver
 
 __all__ = ["KEYED", "READS", "WRITES", "Moved", "Shard", "UnknownKeys"]
@@ -149,9 +148,14 @@ class Shard(ShardContent):
         values = rows.pull_state(keys) if what == "state" else rows.pull_weights(keys)
         return encoded(values, code)
 
-    def _pull_vector(self, stamp: Stamp, name: str) -> np.ndarray:
+    def _pull_vector(
+        self, stamp: Stamp, name: str, places: np.ndarray | None = None
+    ) -> np.ndarray:
         self.counts["pulls"] += 1
-        return self._vector(name).values.copy()
+        vector = self._vector(name)
+        if places is None:
+            return vector.values.copy()
+        return vector.values[np.searchsorted(vector.places, places)]
 
     def _call(
         self,
@@ -279,6 +283,21 @@ class Shard(ShardContent):
 
     # To and from other shards
 
+    def import_rows(self, content: ShardRows) -> None:
+        """Take over rows, numbers and held pushes."""
+        super().import_rows(content)
+        self.hold_all(content.held)
+
+    def set_partition(self, partition: Partition) -> None:
+        """Hold other buckets from now on; of held pushes their parts only."""
+        super().set_partition(partition)
+        parts = {
+            at: [self._part(push, self._buckets) for push in pushes]
+            for at, pushes in self._held.items()
+        }
+        kept = {at: [part for part in own if len(part.keys)] for at, own in parts.items()}
+        self._held = {at: own for at, own in kept.items() if own}
+
     def export_held(self, buckets: np.ndarray) -> tuple[tuple[int, int, Held], ...]:
         """Return the parts of held pushes that lie in `buckets`."""
         parts = [
@@ -303,15 +322,10 @@ class Shard(ShardContent):
             clients = {c: self._applied[c] for c in self._news_clients if c in self._applied}
             held = [news for news in self._news_held if news[:2] in self._held]
             self.forget_news()
-        extras = {
-            name: table.extras()
-            for name, table in self.tables.items()
-            if isinstance(table, SparseTable) and table.config.admission is not None
-        }
         return ShardUpdate(
             epoch=epoch,
             sequence=self.sequence,
-            content=replace(content, held=tuple(held), extras=extras),
+            content=replace(content, held=tuple(held)),
             partition=self.partition,
             clients=clients,
             owners=dict(self._owners),
@@ -330,7 +344,7 @@ class Shard(ShardContent):
     def apply_update(self, update: ShardUpdate) -> None:
         """Become what the sending shard was: values are set, so twice is harmless."""
         if update.partition.version != self.partition.version:
-            self._set_partition(update.partition)
+            self.set_partition(update.partition)
         for at in update.held_anew:
             self._held.pop(at, None)
         self.sequence = max(update.sequence - 1, 0)  # taking rows over counts one
@@ -383,7 +397,7 @@ class Shard(ShardContent):
         """
         if partition.version != self.partition.version:
             self._passes = {(client, seq) for client, seq, _ in self._arrived.values()}
-            self._set_partition(partition)
+            self.set_partition(partition)
             self.sequence += 1
         self.thaw()
         self._release()
@@ -466,20 +480,6 @@ class Shard(ShardContent):
             buckets=self._buckets if buckets is None else buckets,
             step=self._step,
         )
-
-    def _set_partition(self, partition: Partition) -> None:
-        before = self._buckets
-        self.partition = partition
-        left = np.setdiff1d(before, self._buckets).astype(np.int32)
-        for table in self.tables.values():
-            table.drop_buckets(left)
-        for name, vector in self.vectors.items():
-            self.vectors[name] = vector.with_buckets(self._buckets)
-        self._held = {
-            at: kept
-            for at, pushes in self._held.items()
-            if (kept := [part for p in pushes if len((part := self._part(p, self._buckets)).keys)])
-        }
 
     def _all_held(self) -> list[tuple[int, int, Held]]:
         return [(t, w, p) for (t, w), pushes in sorted(self._held.items()) for p in pushes]
