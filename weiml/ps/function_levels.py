@@ -7,7 +7,7 @@ the view of a shard, not how functions are registered or sent.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -20,7 +20,7 @@ __all__ = ["Body", "Level", "LevelRules", "Sees", "level_for"]
 
 Level: TypeAlias = Literal["shard", "rows", "buckets"]
 Sees: TypeAlias = Literal["state", "weights", "addresses"]
-Places: TypeAlias = "list[np.ndarray | None] | None"
+Places: TypeAlias = Sequence[np.ndarray | None] | None
 
 
 class Body(Protocol):
