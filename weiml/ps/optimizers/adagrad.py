@@ -10,24 +10,36 @@ import numba
 import numpy as np
 
 from weiml.ps.memory import floats
-from weiml.ps.optimizers.base import Optimizer, check_positive, step_arrays
+from weiml.ps.optimizers.base import (
+    Optimizer,
+    check_not_negative,
+    check_positive,
+    step_arrays,
+)
+from weiml.ps.optimizers.multiplicity import damping, tempered
 from weiml.ps.optimizers.rows import prefetch_row
 
 __all__ = ["Adagrad"]
+
+_ONE = np.float32(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adagrad(Optimizer):
     """Adagrad; state (w, s): ``s += g²``, ``w -= lr g / sqrt(s)``, where s starts at `initial_sum`.
 
-    With squares Q = Σg² it is ``s += Q``. Duchi, Hazan and Singer, "Adaptive subgradient methods
-    for online learning and stochastic optimization", JMLR 12, 2011. The state is a sum, so
-    differences of it may be pushed too.
+    With c examples, the sum G of their gradients and Q of their squares: ``s += Q``, then
+    ``w -= r G / (1 + coupling (c - 1) r Q / c)`` with ``r = lr / sqrt(s)``.
+
+    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic
+    optimization", JMLR 12, 2011. The state is a sum, so differences of it may be pushed too.
     """
 
     name: Literal["adagrad"] = "adagrad"
     lr: float = 0.05
     initial_sum: float = 0.1
+    coupling: float = 8.0
+    """How many weights of an example move together when a push comes with counts."""
 
     sums: ClassVar[bool] = True
     columns: ClassVar[int] = 2
@@ -35,6 +47,7 @@ class Adagrad(Optimizer):
 
     def __post_init__(self) -> None:
         check_positive("adagrad", lr=self.lr, initial_sum=self.initial_sum)
+        check_not_negative("adagrad", coupling=self.coupling)
 
     def initial_state(self, weights: np.ndarray) -> np.ndarray:
         """Return (w, initial_sum)."""
@@ -49,20 +62,34 @@ class Adagrad(Optimizer):
         squares: np.ndarray | None = None,
     ) -> None:
         """Apply gradients in place; see `Optimizer.apply`."""
-        where, g, _, q = step_arrays(addresses, grads, None, squares)
-        _apply(where, g, q, np.float32(self.lr))
+        arrays = step_arrays(addresses, grads, counts, squares)
+        _apply(*arrays, np.float32(self.lr), np.float32(self.coupling))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _apply(
-    addresses: np.ndarray, grads: np.ndarray, squares: np.ndarray | None, lr: np.float32
+    addresses: np.ndarray,
+    grads: np.ndarray,
+    counts: np.ndarray | None,
+    squares: np.ndarray | None,
+    lr: np.float32,
+    coupling: np.float32,
 ) -> None:
     dim = grads.shape[1]
     for i in range(addresses.size):
         prefetch_row(addresses, i, 2 * dim)
-        row = floats(addresses[i], 2 * dim)
+        w = floats(addresses[i], dim)
+        s = floats(addresses[i] + 4 * dim, dim)
+        gs = grads[i]
+        qs = grads[i] if squares is None else squares[i]
+        count = _ONE if counts is None else max(counts[i], _ONE)
+        damp = damping(count, coupling)
         for c in range(dim):
-            g = grads[i, c]
-            total = row[dim + c] + (g * g if squares is None else squares[i, c])
-            row[dim + c] = total
-            row[c] -= lr * g / math.sqrt(total)
+            g = gs[c]
+            q = g * g / count if squares is None else qs[c]
+            total = s[c] + q
+            root = math.sqrt(total)
+            if counts is not None:
+                g = tempered(g, q, lr / root, damp)
+            s[c] = total
+            w[c] -= lr * g / root

@@ -8,16 +8,34 @@ from typing import Any, TypeAlias
 from weiml.config import from_mapping, nearest
 from weiml.errors import ConfigError
 from weiml.ps.optimizers.adagrad import Adagrad
+from weiml.ps.optimizers.adam import Adam
+from weiml.ps.optimizers.adamw import AdamW
+from weiml.ps.optimizers.asgd import ASGD
 from weiml.ps.optimizers.base import Optimizer
 from weiml.ps.optimizers.ftrl import FTRL
+from weiml.ps.optimizers.group_ftrl import GroupFTRL
+from weiml.ps.optimizers.momentum import Momentum
+from weiml.ps.optimizers.rmsprop import RMSProp
 from weiml.ps.optimizers.sgd import SGD
 
 __all__ = ["OPTIMIZERS", "OptimizerConfig", "optimizer_from_mapping", "register_optimizer"]
 
-OptimizerConfig: TypeAlias = FTRL | Adagrad | SGD
+OptimizerConfig: TypeAlias = (
+    FTRL | Adagrad | SGD | Momentum | RMSProp | Adam | AdamW | GroupFTRL | ASGD
+)
 """The rules that a configuration file can name; `name` tells them apart."""
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"ftrl": FTRL, "adagrad": Adagrad, "sgd": SGD}
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "ftrl": FTRL,
+    "adagrad": Adagrad,
+    "sgd": SGD,
+    "momentum": Momentum,
+    "rmsprop": RMSProp,
+    "adam": Adam,
+    "adamw": AdamW,
+    "group_ftrl": GroupFTRL,
+    "asgd": ASGD,
+}
 """All rules, registered ones included."""
 
 

@@ -20,11 +20,13 @@ _LINE = 64
 
 @numba.njit(inline="always")
 def prefetch_row(addresses: np.ndarray, i: int, width: int) -> None:
-    """Ask for the `width` float32 of the row a few places after the i-th."""
+    """Ask for the `width` float32 of the row a few places after the i-th, from its second line on.
+
+    Its first line came into cache when the row was looked up.
+    """
     if i + _AHEAD < addresses.size:
-        start = addresses[i + _AHEAD]
-        for offset in range(0, width * 4, _LINE):
-            prefetch(start + offset)
+        for offset in range(_LINE, width * 4, _LINE):
+            prefetch(addresses[i + _AHEAD] + offset)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -36,6 +38,7 @@ def read_rows(addresses: np.ndarray, first: int, count: int) -> np.ndarray:
             out[i, 0] = floats(addresses[i] + first * 4, 1)[0]
         return out
     for i in range(addresses.size):
+        prefetch_row(addresses, i, first + count)
         row = floats(addresses[i] + first * 4, count)
         for c in range(count):
             out[i, c] = row[c]

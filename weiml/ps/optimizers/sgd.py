@@ -9,24 +9,40 @@ import numba
 import numpy as np
 
 from weiml.ps.memory import floats
-from weiml.ps.optimizers.base import Optimizer, check_positive, step_arrays
+from weiml.ps.optimizers.base import (
+    Optimizer,
+    check_not_negative,
+    check_positive,
+    step_arrays,
+)
+from weiml.ps.optimizers.multiplicity import damping, tempered
 from weiml.ps.optimizers.rows import prefetch_row
 
 __all__ = ["SGD"]
 
+_ONE = np.float32(1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(Optimizer):
-    """Stochastic gradient descent; state w: ``w -= lr g`` (Robbins and Monro, 1951)."""
+    """Stochastic gradient descent; state w: ``w -= lr g`` (Robbins and Monro, 1951).
+
+    With c examples, the sum G of their gradients and Q of their squares:
+    ``w -= lr G / (1 + coupling (c - 1) lr Q / c)``.
+    """
 
     name: Literal["sgd"] = "sgd"
     lr: float = 0.05
+    coupling: float = 8.0
+    """How many weights of an example move together when a push comes with counts."""
 
     sums: ClassVar[bool] = True
     columns: ClassVar[int] = 1
+    multiplicity: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_positive("sgd", lr=self.lr)
+        check_not_negative("sgd", coupling=self.coupling)
 
     def initial_state(self, weights: np.ndarray) -> np.ndarray:
         """Return w."""
@@ -40,15 +56,32 @@ class SGD(Optimizer):
         squares: np.ndarray | None = None,
     ) -> None:
         """Apply gradients in place; see `Optimizer.apply`."""
-        where, g, _, _ = step_arrays(addresses, grads, None, None)
-        _apply(where, g, np.float32(self.lr))
+        if counts is None:
+            squares = None  # of no use here
+        arrays = step_arrays(addresses, grads, counts, squares)
+        _apply(*arrays, np.float32(self.lr), np.float32(self.coupling))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _apply(addresses: np.ndarray, grads: np.ndarray, lr: np.float32) -> None:
+def _apply(
+    addresses: np.ndarray,
+    grads: np.ndarray,
+    counts: np.ndarray | None,
+    squares: np.ndarray | None,
+    lr: np.float32,
+    coupling: np.float32,
+) -> None:
     dim = grads.shape[1]
     for i in range(addresses.size):
         prefetch_row(addresses, i, dim)
-        row = floats(addresses[i], dim)
+        w = floats(addresses[i], dim)
+        gs = grads[i]
+        qs = grads[i] if squares is None else squares[i]
+        count = _ONE if counts is None else max(counts[i], _ONE)
+        damp = damping(count, coupling)
         for c in range(dim):
-            row[c] -= lr * grads[i, c]
+            g = gs[c]
+            if counts is not None:
+                q = g * g / count if squares is None else qs[c]
+                g = tempered(g, q, lr, damp)
+            w[c] -= lr * g
