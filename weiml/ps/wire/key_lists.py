@@ -130,24 +130,29 @@ class KeySender:
         """Return another message for `keys`, whose message `failed` the shard did not understand.
 
         A dictionary that the shard has lost is begun anew, once for all messages that failed by it.
+        In place of a signature the keys go as they are: the dictionary may be lost as well.
         """
-        dictionary, packed = self._dictionary, failed.packed
-        if dictionary is not None and packed is not None and packed.epoch == dictionary.epoch:
-            dictionary.restart()
-        self._forget(failed.signature)
-        return self._in_full(failed.signature, np.require(keys, np.uint64, ["C"]))
+        flat = np.require(keys, np.uint64, ["C"])
+        if failed.packed is None or self._dictionary is None:
+            return self._plain(failed.signature, flat)
+        if failed.packed.epoch == self._dictionary.epoch:
+            self._dictionary.restart()
+        return self._in_full(failed.signature, flat)
 
     def _in_full(self, name: bytes, keys: np.ndarray) -> Sent:
         packed = None if self._dictionary is None else self._dictionary.pack(keys)
-        if packed is not None:
-            sent = Sent(KeyMessage(name, packed=packed[0]), packed[1])
-        else:
-            sent = Sent(KeyMessage(name, keys=keys), None)
-        if name:
-            self._remember(name, sent.order, keys.nbytes)
-        return sent
+        if packed is None:
+            return self._plain(name, keys)
+        self._remember(name, packed[1], keys.nbytes)
+        return Sent(KeyMessage(name, packed=packed[0]), packed[1])
+
+    def _plain(self, name: bytes, keys: np.ndarray) -> Sent:
+        self._remember(name, None, keys.nbytes)
+        return Sent(KeyMessage(name, keys=keys), None)
 
     def _remember(self, name: bytes, order: np.ndarray | None, nbytes: int) -> None:
+        if not name:
+            return
         self._forget(name)
         self._lists[name] = order, nbytes
         self._bytes += nbytes
