@@ -57,16 +57,36 @@ def test_a_long_history_of_few_keys_is_kept_whole_in_little_room(rng: np.random.
 
 
 def test_a_log_that_is_full_forgets_the_oldest_and_says_so(rng: np.random.Generator) -> None:
-    log = ChangeLog(1 << 20)  # 65,536 entries
+    log = ChangeLog(1 << 20)  # room for 131,072 keys, less what finding repetitions takes
     last: dict[int, int] = {}
-    for sequence in range(1, 200):
+    for sequence in range(1, 300):
         keys = rng.integers(0, 2**63, 1000).astype(np.uint64)
         log.add(sequence, keys)
         last |= dict.fromkeys(keys.tolist(), sequence)
-        assert sequence - 66 <= log.floor <= max(0, sequence - 30)
+        assert sequence - 131 <= log.floor <= max(0, sequence - 90)
     assert log.nbytes <= 1.3 * (1 << 20)
-    for since in (log.floor - 1, log.floor, log.floor + 1, 198, 199):
+    for since in (log.floor - 1, log.floor, log.floor + 1, 298, 299):
         expect(log, last, since)
+
+
+def test_keys_that_begin_to_repeat_are_tidied_and_those_that_cease_to_are_not(
+    rng: np.random.Generator,
+) -> None:
+    log = ChangeLog(1 << 20)
+    last: dict[int, int] = {}
+    for sequence in range(1, 700):
+        few = 150 < sequence < 450
+        keys = rng.integers(0, 8000 if few else 2**63, 1000).astype(np.uint64)
+        log.add(sequence, keys)
+        last |= dict.fromkeys(keys.tolist(), sequence)
+        if sequence == 449:
+            assert log.floor < 200  # 300,000 additions are in it
+            expect(log, last, 200)
+        if sequence % 37 == 0:
+            expect(log, last, log.floor)
+            expect(log, last, (log.floor + sequence) // 2)
+        assert log.nbytes <= 1.1 * (1 << 20)
+    assert 560 < log.floor < 620
 
 
 def test_a_bound_that_is_raised_holds_more(rng: np.random.Generator) -> None:
@@ -75,7 +95,7 @@ def test_a_bound_that_is_raised_holds_more(rng: np.random.Generator) -> None:
         if sequence == 50:
             log.max_bytes = 1 << 22
         log.add(sequence, rng.integers(0, 2**63, 1000).astype(np.uint64))
-    assert 40 <= log.floor < 50
+    assert 40 <= log.floor < 52
 
 
 def test_more_keys_at_once_than_the_log_holds_mean_that_anything_may_have_changed() -> None:

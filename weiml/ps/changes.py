@@ -3,33 +3,33 @@
 It knows no rows, only keys and the numbers under which they changed; a key whose row is gone is in
 it like any other. Nothing is stored in the rows for it.
 
-Additions wait in a buffer. When it is full they are dealt out to parts by the high bits of their
-hash. A full part first drops repetitions (each key keeps its latest number, so that answers stay
-exact) if a sample says that this frees enough, else grows, and at its limit forgets its oldest
-quarter, which raises the floor of the whole log. Parts fill up at different times, so that no
-addition has to tidy all of them.
+Additions are copied one after the other into segments, which costs next to nothing. When a segment
+is full, a sample of its keys says whether most of them are in the log already. While they are, the
+oldest segments are dealt out to parts in which each key keeps its latest number only, so that
+answers stay exact. What does not fit is forgotten, the oldest first, and the floor says so.
 """
 
 from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
 
 import numba
 import numpy as np
 
 from weiml.hashing import mix64, unmix64
+from weiml.ps.change_parts import ENTRY_BYTES, ChangeParts
 
 __all__ = ["ChangeLog", "hash_keys", "unhash_keys"]
 
 DEFAULT_BYTES = 64 << 20
-_ENTRY_BYTES = 16  # a hash and a sequence number
-_MOST_PARTS = 64
-_PART_ENTRIES = 4096  # with less room than this for each part there are fewer parts
-_MOST_WAITING = 1 << 16  # keys in the buffer
-_FIRST_ENTRIES = 64  # of a part, before it grows
-_STAGGER = 8  # the smallest part is this share smaller than the largest
-_WORTHWHILE = 0.25  # the share of entries that dropping repetitions must free
+_MOST_IN_SEGMENT = 1 << 16
+_MOST_ADDITIONS = 1 << 12  # in a segment
+_DEALT_AT_ONCE = 3  # segments; more than come, so that those that wait get fewer
+_MOSTLY_KNOWN = 0.7  # from here on, keeping only the latest of each key saves room
+_MOST_SAMPLED = 1 << 13  # of the keys of a full log
 _ONE = np.uint64(1)
 _NONE = np.uint64(0)
-_SAMPLE_MASK = np.uint64(7)  # one hash in eight tells how many repeat
 
 
 @numba.njit(cache=True, nogil=True)
@@ -48,117 +48,23 @@ def _unhash_keys(hashes: np.ndarray) -> np.ndarray:
     return out
 
 
-@numba.njit(inline="always")
-def _part(h: np.uint64, parts: int) -> int:
-    return np.int64(((h >> np.uint64(32)) * np.uint64(parts)) >> np.uint64(32))
-
-
 @numba.njit(cache=True, nogil=True)
-def _count(keys: np.ndarray, parts: int) -> np.ndarray:
-    out = np.zeros(parts, np.int64)
-    for i in range(keys.size):
-        out[_part(mix64(keys[i]), parts)] += 1
-    return out
-
-
-@numba.njit(cache=True, nogil=True)
-def _deal(
-    keys: np.ndarray,
-    numbers: np.ndarray,
-    stops: np.ndarray,
-    floor: int,
-    hashes: np.ndarray,
-    sequences: np.ndarray,
-    sizes: np.ndarray,
-) -> None:
-    """Append keys to the parts; additions up to `floor` are left out. There must be room."""
-    start = 0
-    for addition in range(stops.size):
-        number = numbers[addition]
-        if number > floor:
-            for i in range(start, stops[addition]):
-                h = mix64(keys[i])
-                part = _part(h, sizes.size)
-                hashes[part, sizes[part]] = h
-                sequences[part, sizes[part]] = number
-                sizes[part] += 1
-        start = stops[addition]
-
-
-@numba.njit(inline="always")
-def _slots(entries: int) -> int:
-    slots = 4
-    while slots < 2 * entries:
-        slots *= 2
-    return slots
-
-
-@numba.njit(cache=True, nogil=True)
-def _repeated_share(hashes: np.ndarray) -> float:
-    """Return which share of the hashes in a sample came before in it."""
-    table = np.zeros(_slots(hashes.size // 4 + 8), np.uint64)
-    mask = np.uint64(table.size - 1)
+def _note_sample(keys: np.ndarray, mask: np.uint64, table: np.ndarray) -> tuple[int, int]:
+    """Put hashes whose masked bits are 0 into a table; return how many, and how many are new."""
+    slots = np.uint64(table.size - 1)
     sampled = 0
-    repeated = 0
-    for i in range(hashes.size):
-        h = hashes[i]
-        if h & _SAMPLE_MASK == _NONE and h != _NONE and 2 * sampled < table.size:
-            slot = (h >> np.uint64(3)) & mask
-            while table[slot] != _NONE and table[slot] != h:
-                slot = (slot + _ONE) & mask
+    new = 0
+    for i in range(keys.size):
+        h = mix64(keys[i])
+        if h & mask == _NONE and 4 * new < table.size:
+            tag = np.uint32(h >> np.uint64(32)) | np.uint32(1)  # never 0, which is an empty slot
+            slot = np.uint64(tag >> np.uint32(4)) & slots
+            while table[slot] != np.uint32(0) and table[slot] != tag:
+                slot = (slot + _ONE) & slots
             sampled += 1
-            repeated += table[slot] == h
-            table[slot] = h
-    return repeated / sampled if sampled else 0.0
-
-
-@numba.njit(cache=True, nogil=True)
-def _keep_latest(hashes: np.ndarray, sequences: np.ndarray) -> int:
-    """Move the last entry of each hash to the front, in order; return how many there are."""
-    table = np.zeros(_slots(hashes.size), np.uint64)
-    mask = np.uint64(table.size - 1)
-    zero_seen = False
-    at = hashes.size
-    for i in range(hashes.size - 1, -1, -1):
-        h = hashes[i]
-        if h == _NONE:
-            seen = zero_seen
-            zero_seen = True
-        else:
-            slot = h & mask
-            while table[slot] != _NONE and table[slot] != h:
-                slot = (slot + _ONE) & mask
-            seen = table[slot] == h
-            table[slot] = h
-        if not seen:
-            at -= 1
-            hashes[at] = h
-            sequences[at] = sequences[i]
-    return _move_to_front(hashes, sequences, at)
-
-
-@numba.njit(cache=True, nogil=True)
-def _move_to_front(hashes: np.ndarray, sequences: np.ndarray, first: int) -> int:
-    """Drop the first entries; return how many are left."""
-    count = hashes.size - first
-    for i in range(count):
-        hashes[i] = hashes[first + i]
-        sequences[i] = sequences[first + i]
-    return count
-
-
-@numba.njit(cache=True, nogil=True)
-def _keep_buckets(
-    hashes: np.ndarray, sequences: np.ndarray, gone: np.ndarray, shift: np.uint64
-) -> int:
-    """Move the entries of buckets that are not `gone` to the front; return how many there are."""
-    at = 0
-    for i in range(hashes.size):
-        if not gone[hashes[i] >> shift]:
-            hashes[at] = hashes[i]
-            sequences[at] = sequences[i]
-            at += 1
-    return at
+            new += table[slot] == np.uint32(0)
+            table[slot] = tag
+    return sampled, new
 
 
 def hash_keys(keys: np.ndarray) -> np.ndarray:
@@ -171,8 +77,33 @@ def unhash_keys(hashes: np.ndarray) -> np.ndarray:
     return np.asarray(_unhash_keys(np.require(hashes, np.uint64, ["C", "W"])))
 
 
+@dataclass
+class _Segment:
+    """Additions as they came."""
+
+    keys: np.ndarray
+    """uint64 (n,), those of all additions."""
+    numbers: np.ndarray
+    """int64 (m,): the sequence number of each addition."""
+    stops: np.ndarray
+    """int64 (m,): where its keys end."""
+
+    @property
+    def nbytes(self) -> int:
+        return self.keys.nbytes + self.numbers.nbytes + self.stops.nbytes
+
+    def since(self, sequence: int) -> np.ndarray:
+        before = int(np.searchsorted(self.numbers, sequence, "right"))
+        return self.keys[self.stops[before - 1] if before else 0 :]
+
+    def without(self, gone: np.ndarray, shift: np.uint64) -> _Segment:
+        kept = ~gone[hash_keys(self.keys) >> shift]
+        stops = np.concatenate([[0], np.cumsum(kept)])[self.stops]
+        return _Segment(self.keys[kept], self.numbers, stops)
+
+
 class ChangeLog:
-    """Keys by the sequence number of their changes, at most about `max_bytes` of them.
+    """Keys by the sequence number of their changes, within about `max_bytes`.
 
     Sequence numbers must not fall from one addition to the next. One writer, no locks.
 
@@ -187,14 +118,9 @@ class ChangeLog:
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
         self.max_bytes = max_bytes
         """The bound; it may be raised at any time."""
-        parts = min(max(max_bytes // _ENTRY_BYTES // _PART_ENTRIES, 1), _MOST_PARTS)
-        waiting = min(_MOST_WAITING, max(max_bytes // _ENTRY_BYTES // 4, 16))
-        self._buffer = np.empty(waiting, np.uint64)
-        self._additions: list[tuple[int, int]] = []  # (sequence number, stop in the buffer)
-        self._dealt = 0  # the last sequence number in the parts
         self._last = 0
         self._floor = 0
-        self._clear(parts)
+        self._clear()
 
     @property
     def floor(self) -> int:
@@ -208,8 +134,8 @@ class ChangeLog:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all entries, room to grow included."""
-        return int(self._hashes.nbytes + self._sequences.nbytes + self._buffer.nbytes)
+        """Bytes of all that is kept, room to grow included."""
+        return self._parts.nbytes + self._segment_bytes + self._buffer.nbytes + self._table.nbytes
 
     def add(self, sequence: int, keys: np.ndarray) -> None:
         """Note that the rows of `keys` uint64 (n,) changed under `sequence`.
@@ -221,20 +147,19 @@ class ChangeLog:
         self._last = sequence
         if not keys.size:
             return
-        start = self._additions[-1][1] if self._additions else 0
+        start = self._stop
         stop = start + keys.size
-        if stop <= len(self._buffer):
-            self._buffer[start:stop] = keys
-            self._additions.append((sequence, stop))
-            return
-        self._flush()
-        if keys.size > self.max_bytes // _ENTRY_BYTES // 2:
+        if stop > len(self._buffer) or len(self._additions) == _MOST_ADDITIONS:
+            self._seal()
+            start, stop = 0, keys.size
+        if keys.size > self.max_bytes // ENTRY_BYTES:
             self.reset(sequence)
         elif keys.size > len(self._buffer):
-            self._deal(np.require(keys, np.uint64, ["C", "W"]), [(sequence, keys.size)])
+            numbers, stops = np.array([sequence], np.int64), np.array([keys.size], np.int64)
+            self._keep(_Segment(np.array(keys, np.uint64), numbers, stops))
         else:
-            self._buffer[: keys.size] = keys
-            self._additions.append((sequence, keys.size))
+            self._buffer[start:stop] = keys
+            self._additions.append((sequence, stop))
 
     def since(self, sequence: int) -> np.ndarray | None:
         """Return the distinct keys changed after `sequence`, sorted by hash: uint64 (n,).
@@ -243,10 +168,13 @@ class ChangeLog:
         """
         if sequence < self._floor:
             return None
-        found = self._dealt_since(sequence) if sequence < self._dealt else []
-        stop = self._additions[-1][1] if self._additions else 0
-        start = next((end for number, end in reversed(self._additions) if number <= sequence), 0)
-        found.append(hash_keys(self._buffer[start:stop]))
+        found = self._parts.since(sequence)
+        for segment in reversed(self._segments):
+            if segment.numbers[-1] <= sequence:
+                break
+            found.append(hash_keys(segment.since(sequence)))
+        start = next((stop for number, stop in reversed(self._additions) if number <= sequence), 0)
+        found.append(hash_keys(self._buffer[start : self._stop]))
         hashes = np.sort(np.concatenate(found))
         distinct = np.empty(hashes.size, np.bool_)
         distinct[:1] = True
@@ -256,87 +184,75 @@ class ChangeLog:
     def reset(self, sequence: int) -> None:
         """Note that up to `sequence` any row may have changed."""
         if sequence >= self._last:
-            self._additions = []
-            self._clear(len(self._sizes))
+            self._clear()
         self._floor = max(self._floor, sequence)
         self._last = max(self._last, sequence)
 
     def drop(self, gone: np.ndarray) -> None:
         """Forget the keys of the buckets that are True in `gone` bool (num_buckets,)."""
-        self._flush()
+        self._seal()
         shift = np.uint64(65 - gone.size.bit_length())
-        for part in range(len(self._sizes)):
-            self._sizes[part] = _keep_buckets(*self._entries(part), gone, shift)
+        self._parts.drop(gone, shift)
+        self._segments = deque(segment.without(gone, shift) for segment in self._segments)
+        self._segment_bytes = sum(segment.nbytes for segment in self._segments)
 
-    def _clear(self, parts: int) -> None:
-        self._sizes = np.zeros(parts, np.int64)
-        self._room = np.zeros(parts, np.int64)  # how many entries each part may grow to for now
-        self._hashes = np.empty((parts, 0), np.uint64)
-        self._sequences = np.empty((parts, 0), np.int64)
+    @property
+    def _stop(self) -> int:
+        return self._additions[-1][1] if self._additions else 0
 
-    def _entries(self, part: int) -> tuple[np.ndarray, np.ndarray]:
-        size = self._sizes[part]
-        return self._hashes[part, :size], self._sequences[part, :size]
+    def _clear(self) -> None:
+        entries = self.max_bytes // ENTRY_BYTES
+        self._parts = ChangeParts(self.max_bytes)
+        self._segments: deque[_Segment] = deque()
+        self._segment_bytes = 0
+        self._buffer = np.empty(min(max(entries // 8, 16), _MOST_IN_SEGMENT), np.uint64)
+        self._additions: list[tuple[int, int]] = []  # (sequence number, stop in the buffer)
+        self._table = np.empty(0, np.uint32)  # hashes of the sample that are in the log
+        self._in_table = 0
 
-    def _dealt_since(self, sequence: int) -> list[np.ndarray]:
-        found = []
-        for part in range(len(self._sizes)):
-            hashes, sequences = self._entries(part)
-            found.append(hashes[np.searchsorted(sequences, sequence, "right") :])
-        return found
+    def _seal(self) -> None:
+        """Close the segment that is being filled."""
+        if not self._additions:
+            return
+        numbers, stops = np.array(self._additions, np.int64).T.copy()
+        full = _Segment(self._buffer[: self._stop].copy(), numbers, stops)
+        self._additions = []
+        self._keep(full)
 
-    def _flush(self) -> None:
-        if self._additions:
-            additions, self._additions = self._additions, []
-            self._deal(self._buffer[: additions[-1][1]], additions)
+    def _keep(self, segment: _Segment) -> None:
+        """Put the newest segment where it belongs; what is in parts is older than all segments."""
+        self._segments.append(segment)
+        self._segment_bytes += segment.nbytes
+        if self._mostly_known(segment.keys):
+            for _ in range(min(len(self._segments), _DEALT_AT_ONCE)):
+                self._deal(self._pop())
+        while self.nbytes > self.max_bytes and self._segments:
+            if self._parts.last > self._floor:
+                self._floor = self._parts.last
+                self._parts = ChangeParts(self.max_bytes)
+            else:
+                self._floor = int(self._pop().numbers[-1])
 
-    def _deal(self, keys: np.ndarray, additions: list[tuple[int, int]]) -> None:
-        """Deal keys out to the parts; make room where there is none."""
-        counts = _count(keys, len(self._sizes))
-        for part in np.flatnonzero(self._sizes + counts > self._room):
-            self._make_room(int(part), int(counts[part]))
-        numbers, stops = np.array(additions, np.int64).T.copy()
-        _deal(keys, numbers, stops, self._floor, self._hashes, self._sequences, self._sizes)
-        self._dealt = int(numbers[-1])
+    def _deal(self, segment: _Segment) -> None:
+        self._parts.max_bytes = (self.max_bytes - self._segment_bytes) * 3 // 4
+        arrays = segment.keys, segment.numbers, segment.stops
+        self._floor = self._parts.extend(*arrays, self._floor)
 
-    def _make_room(self, part: int, more: int) -> None:
-        self._forget(part)
-        if (
-            self._sizes[part] + more > self._room[part]
-            and _repeated_share(self._entries(part)[0]) >= _WORTHWHILE
-        ):
-            self._sizes[part] = _keep_latest(*self._entries(part))
-        need = int(self._sizes[part]) + more
-        if need > self._room[part]:
-            self._grow(part, need)
-        if need > self._room[part]:
-            self._forget_oldest(part, more)
+    def _pop(self) -> _Segment:
+        """Take out the oldest segment."""
+        oldest = self._segments.popleft()
+        self._segment_bytes -= oldest.nbytes
+        return oldest
 
-    def _forget(self, part: int) -> None:
-        """Drop a part's entries up to the floor."""
-        hashes, sequences = self._entries(part)
-        first = int(np.searchsorted(sequences, self._floor, "right"))
-        if first:
-            self._sizes[part] = _move_to_front(hashes, sequences, first)
-
-    def _grow(self, part: int, need: int) -> None:
-        parts = len(self._sizes)
-        most = max(self.max_bytes // _ENTRY_BYTES // parts, _FIRST_ENTRIES)
-        wish = max(2 * int(self._room[part]), need + need // 4, _FIRST_ENTRIES)
-        width = self._hashes.shape[1]
-        if wish > width and width < most:
-            width = min(max(2 * width, wish), most)
-            for name, kind in (("_hashes", np.uint64), ("_sequences", np.int64)):
-                wider = np.empty((parts, width), kind)
-                for p, size in enumerate(self._sizes):
-                    wider[p, :size] = getattr(self, name)[p, :size]
-                setattr(self, name, wider)
-        own = 1 - part / (_STAGGER * parts)
-        self._room[part] = int(min(wish, width) * own)
-
-    def _forget_oldest(self, part: int, more: int) -> None:
-        """Raise the floor until a part's entries and `more` fill three quarters of its room."""
-        excess = int(self._sizes[part] + more - self._room[part] * 3 // 4)
-        known = excess <= self._sizes[part]
-        self._floor = int(self._sequences[part, excess - 1]) if known else self._last
-        self._forget(part)
+    def _mostly_known(self, keys: np.ndarray) -> bool:
+        """Return whether most keys, by a sample, are in the log already; they are from now on."""
+        most_keys = self.max_bytes // 8
+        most_sampled = min(max(most_keys // 64, 256), _MOST_SAMPLED)
+        rate_bits = max((most_keys // most_sampled).bit_length() - 1, 0)
+        if not len(self._table) or 4 * self._in_table >= len(self._table):
+            # At first, and rather than search ever longer among what was forgotten.
+            self._table = np.zeros(8 << (most_sampled - 1).bit_length(), np.uint32)
+            self._in_table = 0
+        sampled, new = _note_sample(keys, np.uint64((1 << rate_bits) - 1), self._table)
+        self._in_table += new
+        return sampled - new >= _MOSTLY_KNOWN * max(sampled, 1)

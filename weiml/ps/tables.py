@@ -1,176 +1,425 @@
-"""A sparse table: an index of keys and, row by row beside it, the optimizer's state.
+"""A sparse table: rows by key that start, learn, are counted, expire and can be told to others.
 
-One writer, no locks; it knows one shard's keys only, and neither workers nor their clock.
+One writer, no locks; it knows one shard's keys only, and neither workers nor their clock. Rows lie
+in a `RowStore`; what their words mean says `RowLayout`. Docs: docs/ps-tables.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 
-from weiml.config import to_mapping
-from weiml.errors import ConfigError
-from weiml.ps import kernels
-from weiml.ps.index import KeyIndex
-from weiml.ps.optimizers import Optimizer, OptimizerConfig, optimizer_from_mapping
+from weiml.errors import ConfigError, ParameterServerError
+from weiml.ps.changes import ChangeLog
+from weiml.ps.expiry import Expiry
+from weiml.ps.intake import Intake
+from weiml.ps.layout import RowLayout, row_addresses
+from weiml.ps.partition import NUM_BUCKETS
+from weiml.ps.row_store import RowStore
+from weiml.ps.snapshots import TableSnapshot
+from weiml.ps.table_config import TableConfig, check_name
 
-__all__ = ["SparseTable", "TableConfig"]
+__all__ = ["SparseTable", "TableConfig", "check_name"]
 
-_MAX_DIM = 4096
-
-
-@dataclass(frozen=True)
-class TableConfig:
-    """One table of a parameter server."""
-
-    name: str
-    """A word of letters, digits, ``_``, ``-`` and ``.``; it becomes part of file names."""
-    _: KW_ONLY
-    dim: int = 1
-    """Weights per key."""
-    optimizer: OptimizerConfig
-    """The rule that gradients go through."""
-    init_scale: float = 0.0
-    """Standard deviation of a new row's weights; 0 starts rows at 0."""
-    seed: int = 0
-    """With the key and the column, all that a new row's weights depend on."""
-
-    def __post_init__(self) -> None:
-        check_name("table", self.name)
-        if not 1 <= self.dim <= _MAX_DIM:
-            raise ConfigError(f"table {self.name!r}: dim must be 1 to {_MAX_DIM}, got {self.dim}")
-        if not isinstance(self.optimizer, Optimizer):
-            raise ConfigError(
-                f"table {self.name!r}: optimizer must be FTRL(...), Adagrad(...), SGD(...) or "
-                f"another Optimizer, got {self.optimizer!r}"
-            )
-        if not (self.init_scale >= 0 and np.isfinite(self.init_scale)):
-            raise ConfigError(
-                f"table {self.name!r}: init_scale must be a finite number, 0 or more, "
-                f"got {self.init_scale!r}"
-            )
-        if not 0 <= self.seed < 2**64:
-            raise ConfigError(f"table {self.name!r}: seed must be in 0 … 2⁶⁴-1, got {self.seed}")
-
-    @property
-    def width(self) -> int:
-        """The number of float32 in a row."""
-        return self.optimizer.width(self.dim)
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Return plain data fit for JSON; `from_mapping` reads it back."""
-        return to_mapping(self)
-
-    @classmethod
-    def from_mapping(cls, mapping: dict[str, Any]) -> TableConfig:
-        """Build the configuration that `to_mapping` wrote."""
-        rest = dict(mapping)
-        optimizer: Any = optimizer_from_mapping(rest.pop("optimizer"))
-        return cls(rest.pop("name"), optimizer=optimizer, **rest)
-
-
-def check_name(what: str, name: str) -> None:
-    """Raise ConfigError unless `name` is fit to be part of a file name."""
-    if not name or name.startswith(".") or not all(c.isalnum() or c in "_-." for c in name):
-        raise ConfigError(
-            f"{what} name {name!r} must be a word of letters, digits, '_', '-' and '.', "
-            f"and not start with '.'"
-        )
+_CHUNK_BYTES = 1 << 20  # rows looked up together, so that they are in cache when they are used
+_MOST_KEYS = 8192
+_FEWEST_KEYS = 256
+_LOG_BYTES = 64 << 20
+_LOG_SHARE = 32
+_SCAN_ROWS = 1 << 16  # rows that expiry looks at together
 
 
 class SparseTable:
     """Rows by uint64 key. Keys of a call should be distinct; repeated ones act in their order.
 
-    Pulling never inserts: a missing key gives the row that inserting it would start with. Each row
-    remembers the sequence number of its last change, so that changes can be listed cheaply.
+    Pulling never inserts: a missing key gives the row that inserting it would start with, or zeros
+    in a table with admission. Every write names a sequence number, which must not fall; what was
+    written after one can be listed. Nothing a call does depends on how its keys are cut in chunks.
     """
 
-    def __init__(self, config: TableConfig) -> None:
+    def __init__(self, config: TableConfig, num_buckets: int = NUM_BUCKETS) -> None:
+        if config.rows is not None:
+            raise ConfigError(
+                f"table {config.name!r} is dense (rows = {config.rows}); make it a DenseTable"
+            )
         self.config = config
-        self.index = KeyIndex()
-        self._state = np.empty((self.index.row_capacity, config.width), np.float32)
-        self._touched = np.zeros(self.index.row_capacity, np.int64)
+        self.num_buckets = num_buckets
+        self.store = RowStore(num_buckets, config.payload_words, max_load=config.max_load)
+        self.layout = RowLayout(config)
+        self.changes = ChangeLog(config.change_log_bytes or _LOG_BYTES)
+        self.expired = 0
+        """Rows that `expire` deleted."""
+        self._intake = Intake(self.store, self.layout, self._delete)
+        self._expiry = None if config.expiry is None else Expiry(config.expiry, self.layout)
+        self._snapshots: list[TableSnapshot] = []
+        self._zero_row = self.layout.zero_row()
+        chunk = _CHUNK_BYTES // (8 + 4 * config.payload_words)
+        self._chunk = min(max(chunk, _FEWEST_KEYS), _MOST_KEYS)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.store)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of index and rows, room to grow included."""
-        return self.index.nbytes + self._state.nbytes + self._touched.nbytes
+        """Bytes of rows, change log, admission and open snapshots, room to grow included."""
+        admission = self._intake.admission
+        filters = admission.nbytes if admission else 0
+        copies = sum(snapshot.nbytes for snapshot in self._snapshots)
+        return self.store.nbytes + self.changes.nbytes + filters + copies
 
     @property
-    def keys(self) -> np.ndarray:
-        """uint64 (len,): the keys in the order of insertion (a view)."""
-        return self.index.keys
+    def not_admitted(self) -> int:
+        """Occurrences of keys that admission kept out; their gradients were dropped."""
+        return self._intake.not_admitted
 
     @property
-    def state(self) -> np.ndarray:
-        """float32 (len, width): the rows in the order of insertion (a view)."""
-        return self._state[: len(self)]
+    def refused(self) -> int:
+        """Occurrences of keys for which there was no room; their gradients were dropped."""
+        return self._intake.refused
 
-    def pull_state(self, keys: np.ndarray) -> np.ndarray:
-        """Return the rows of `keys` uint64 (n,): a new float32 (n, width)."""
-        positions = self.index.find(keys)
-        out = np.asarray(kernels.gather_rows(self._state, positions))
-        missing = np.flatnonzero(positions < 0)
-        if missing.size:
-            out[missing] = self.initial_state(keys[missing])
-        return out
+    @property
+    def evicted(self) -> int:
+        """Rows that made way for others."""
+        return self._intake.evicted
+
+    # Reads
 
     def pull_weights(self, keys: np.ndarray) -> np.ndarray:
-        """Return the weights of `keys` uint64 (n,): a new float32 (n, dim)."""
-        return self.config.optimizer.weights(self.pull_state(keys))
+        """Return the served weights of `keys` uint64 (n,): a new float32 (n, dim)."""
+        keys = self._keys(keys)
+        out = np.empty((keys.size, self.config.dim), np.float32)
+        for part in self._chunks(keys.size):
+            addresses, fresh = self._find(keys[part])
+            out[part] = self.layout.weights(addresses)
+            del fresh
+        return out
 
-    def push_gradients(self, keys: np.ndarray, grads: np.ndarray, sequence: int) -> None:
-        """Apply gradients float32 (n, dim) through the optimizer; missing keys are inserted."""
-        positions = self._insert(keys)
-        self.config.optimizer.apply(self._state, positions, grads)
-        kernels.stamp_rows(self._touched, positions, sequence)
+    def pull_state(self, keys: np.ndarray) -> np.ndarray:
+        """Return the state of `keys` uint64 (n,): a new float32 (n, width).
 
-    def push_differences(self, keys: np.ndarray, differences: np.ndarray, sequence: int) -> None:
-        """Add float32 (n, width) to the rows; missing keys are inserted first."""
-        positions = self._insert(keys)
-        kernels.add_rows(self._state, positions, differences)
-        kernels.stamp_rows(self._touched, positions, sequence)
+        A missing key of a table with admission gives the state of a row whose weights are 0.
+        """
+        keys = self._keys(keys)
+        out = np.empty((keys.size, self.config.width), np.float32)
+        for part in self._chunks(keys.size):
+            addresses, fresh = self._find(keys[part])
+            out[part] = self.layout.state(addresses)
+            del fresh
+        return out
 
-    def put_state(self, keys: np.ndarray, state: np.ndarray, sequence: int) -> None:
-        """Set the rows of `keys` to float32 (n, width), as loading a checkpoint does."""
-        positions = self._insert(keys)
-        self._state[positions] = state
-        kernels.stamp_rows(self._touched, positions, sequence)
+    def locate(self, keys: np.ndarray) -> np.ndarray:
+        """Return the addresses of rows, for reading until the next write: int64 (n,), 0: none."""
+        return self.store.find(self._keys(keys))
 
-    def changed(self, since: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (keys, weights (n, dim)) of the rows changed after sequence number `since`."""
-        positions = kernels.rows_since(self._touched[: len(self)], since)
-        weights = self.config.optimizer.weights(kernels.gather_rows(self._state, positions))
-        return self.keys[positions], weights
+    # Writes
 
-    def initial_state(self, keys: np.ndarray) -> np.ndarray:
-        """Return the rows that new keys start with: float32 (n, width)."""
-        config = self.config
-        flat = np.require(keys, np.uint64, ["C", "W"])
-        weights = kernels.initial_weights(
-            flat, config.dim, np.uint64(config.seed), float(config.init_scale)
-        )
-        return config.optimizer.initial_state(np.asarray(weights))
+    def push_gradients(
+        self,
+        keys: np.ndarray,
+        grads: np.ndarray,
+        sequence: int,
+        *,
+        counts: np.ndarray | None = None,
+        squares: np.ndarray | None = None,
+        step: int = 0,
+    ) -> None:
+        """Apply gradients float32 (n, dim) through the optimizer; missing keys are inserted.
 
-    def _insert(self, keys: np.ndarray) -> np.ndarray:
-        before = len(self)
-        positions = self.index.find_or_insert(keys)
-        after = len(self)
-        if after > len(self._state):
-            self._grow(before)
-        if after > before:
-            self._state[before:after] = self.initial_state(self.keys[before:after])
-        return positions
+        `counts` float32 (n,) are the examples behind each gradient and `squares` float32 (n, dim)
+        the sums of their squares, for optimizers that use them. `step` is what the rows were last
+        seen at.
 
-    def _grow(self, rows: int) -> None:
-        capacity = self.index.row_capacity
-        state = np.empty((capacity, self.config.width), np.float32)
-        state[:rows] = self._state[:rows]
-        touched = np.zeros(capacity, np.int64)
-        touched[:rows] = self._touched[:rows]
-        self._state, self._touched = state, touched
+        Raises:
+            ParameterServerError: an array has another shape; then nothing was done.
+        """
+        keys = self._keys(keys)
+        grads = self._numbers("gradients", grads, (keys.size, self.config.dim))
+        if counts is not None:
+            counts = self._numbers("counts", counts, (keys.size,))
+        if squares is not None:
+            squares = self._numbers("squares", squares, (keys.size, self.config.dim))
+        for part in self._chunks(keys.size):
+            some, addresses, where = self._open(keys[part], sequence, _at(counts, part))
+            some_counts = _at(_at(counts, part), where)
+            some_squares = _at(_at(squares, part), where)
+            some_grads = grads[part][where]
+            self.layout.learn(addresses, some, some_grads, some_counts, some_squares, sequence)
+            self.layout.note(addresses, some_counts, step)
+
+    def push_differences(
+        self, keys: np.ndarray, differences: np.ndarray, sequence: int, *, step: int = 0
+    ) -> None:
+        """Add float32 (n, width) to the state of rows; missing keys are inserted first.
+
+        Raises:
+            ParameterServerError: the optimizer's state is no sum, or the shape is another.
+        """
+        if not self.config.optimizer.sums:
+            raise self._error(
+                f"differences cannot be pushed: the state of {self.config.optimizer.name} is not "
+                f"a sum over examples; push gradients"
+            )
+        keys = self._keys(keys)
+        differences = self._numbers("differences", differences, (keys.size, self.config.width))
+        for part in self._chunks(keys.size):
+            some, addresses, where = self._open(keys[part], sequence, None)
+            self.layout.add(addresses, some, differences[part][where], sequence)
+            self.layout.note(addresses, None, step)
+
+    def push_statistics(
+        self,
+        keys: np.ndarray,
+        shows: np.ndarray,
+        clicks: np.ndarray,
+        sequence: int,
+        *,
+        step: int = 0,
+    ) -> None:
+        """Add float32 (n,) to the statistics shows and clicks; those not kept are left out.
+
+        Missing keys are inserted; in a table with admission they are left out instead, and do not
+        count as having occurred.
+        """
+        keys = self._keys(keys)
+        shows = self._numbers("shows", shows, (keys.size,))
+        clicks = self._numbers("clicks", clicks, (keys.size,))
+        for part in self._chunks(keys.size):
+            _, addresses, where = self._open(keys[part], sequence, None, offer=False)
+            self.layout.add_statistics(addresses, shows[part][where], clicks[part][where], step)
+
+    def put_state(
+        self, keys: np.ndarray, state: np.ndarray, sequence: int, *, step: int = 0
+    ) -> None:
+        """Set the state of rows to float32 (n, width); missing keys are inserted first.
+
+        Of the statistics only last_seen changes.
+        """
+        keys = self._keys(keys)
+        state = self._numbers("state", state, (keys.size, self.config.width))
+        for part in self._chunks(keys.size):
+            some, addresses, where = self._open(keys[part], sequence, None)
+            self.layout.put(addresses, some, state[part][where], sequence)
+            self.layout.see(addresses, step)
+
+    def locate_or_insert(
+        self, keys: np.ndarray, sequence: int, step: int = 0, *, insert: bool = True
+    ) -> np.ndarray:
+        """Return the addresses of rows that a function is about to train in place: int64 (n,).
+
+        They hold until the next write, and count as changed and seen. Missing keys are inserted,
+        unless admission or capacity keeps them out or `insert` is False: then they have address 0.
+        """
+        keys = self._keys(keys)
+        if not insert:
+            addresses = self.store.find(keys)
+            self._before_write(keys[addresses != 0], sequence)
+            self.layout.note(addresses[addresses != 0], None, step)
+            return addresses
+        for part in self._chunks(keys.size):
+            _, addresses, _ = self._open(keys[part], sequence, None)
+            self.layout.note(addresses, None, step)
+        return self.store.find(keys)
+
+    def delete(self, keys: np.ndarray, sequence: int) -> int:
+        """Delete rows; the keys stay in the list of changes. Return how many rows there were."""
+        return self._delete(self._keys(keys), sequence)
+
+    def expire(
+        self,
+        sequence: int,
+        *,
+        step: int,
+        now_s: float,
+        buckets: tuple[int, int] | None = None,
+    ) -> int:
+        """Delete the rows that the table's `ExpiryConfig` gives up; return how many.
+
+        A time to live counts from `step`, or from `now_s` where its unit is seconds. With
+        `buckets` only those from the first to before the second are looked at. Where shows and
+        clicks decay, all rows count as changed.
+        """
+        if self._expiry is None:
+            return 0
+        decays = self._expiry.rules.decay < 1
+        if decays:
+            self.changes.reset(sequence)
+        now = self._expiry.now(step, now_s)
+        gone = 0
+        for first, last in self._spans(*(buckets or (0, self.num_buckets))):
+            keys, addresses = self.store.scan(first, last)
+            if decays:
+                self._set_aside(keys)
+            gone += self._delete(keys[self._expiry.doomed(addresses, now)], sequence)
+        self.expired += gone
+        return gone
+
+    # To and from other shards, stand-bys and checkpoints
+
+    def changed_keys(self, since: int) -> np.ndarray | None:
+        """Return the distinct keys changed after `since`, sorted by hash: uint64 (n,).
+
+        Those whose rows are gone are among them. None when so old changes are not known any more:
+        then any row may have changed or gone.
+        """
+        return self.changes.since(since)
+
+    def export_rows(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return whole rows uint32 (n, payload_words), and which keys have one: bool (n,)."""
+        addresses = self.locate(keys)
+        return self.store.rows(addresses), addresses != 0
+
+    def import_rows(self, keys: np.ndarray, payload: np.ndarray, sequence: int) -> None:
+        """Set whole rows to uint32 (n, payload_words), past admission and capacity."""
+        keys = self._keys(keys)
+        if payload.shape != (keys.size, self.config.payload_words):
+            raise self._error(
+                f"rows of shape {payload.shape} do not fit {keys.size} keys with "
+                f"{self.config.payload_words} words each; they are of another configuration"
+            )
+        for part in self._chunks(keys.size):
+            self._before_write(keys[part], sequence)
+            addresses, _ = self.store.find_or_insert(keys[part])
+            self.store.set_rows(addresses, payload[part])
+
+    def remove_rows(self, keys: np.ndarray, sequence: int) -> None:
+        """Remove rows, as another shard did that this one follows."""
+        self._delete(self._keys(keys), sequence)
+
+    def scan(self, buckets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return keys uint64 (n,) and rows uint32 (n, payload_words) of `buckets`, in order."""
+        parts = [self.store.scan(first, last) for first, last in _runs(buckets)]
+        if not parts:
+            return np.empty(0, np.uint64), np.empty((0, self.config.payload_words), np.uint32)
+        keys = np.concatenate([keys for keys, _ in parts])
+        return keys, self.store.rows(np.concatenate([addresses for _, addresses in parts]))
+
+    def drop_buckets(self, buckets: np.ndarray) -> None:
+        """Forget all that lies in `buckets`, changes included: it belongs to another shard now."""
+        gone = np.zeros(self.num_buckets, np.bool_)
+        gone[buckets] = True
+        if self._snapshots:
+            self._set_aside(self.scan(buckets)[0])
+        self.store.clear(np.flatnonzero(gone))
+        self.changes.drop(gone)
+        if self._intake.admission is not None:
+            self._intake.admission.drop_buckets(np.flatnonzero(gone))
+
+    def clear(self, sequence: int) -> None:
+        """Forget all rows and what admission knows; anything counts as changed."""
+        self.drop_buckets(np.arange(self.num_buckets))
+        self.changes.reset(sequence)
+
+    def begin_snapshot(self) -> TableSnapshot:
+        """Return the rows as they are now, to be read out piece by piece while writes go on."""
+        snapshot = TableSnapshot(self.store, self._snapshots.remove)
+        self._snapshots.append(snapshot)
+        return snapshot
+
+    # What admission knows
+
+    def extras(self, buckets: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return what admission knows of `buckets` int (m,), or of all, as named arrays."""
+        admission = self._intake.admission
+        return admission.extras(buckets) if admission else {}
+
+    def filter_delta(self, since: int) -> dict[str, np.ndarray]:
+        """Return what admission learnt after sequence number `since`, for `load_extras`."""
+        admission = self._intake.admission
+        return admission.delta(since) if admission else {}
+
+    def load_extras(self, extras: Mapping[str, np.ndarray], sequence: int | None = None) -> None:
+        """Take over what `extras` or `filter_delta` of another shard tell; the rest stays.
+
+        `sequence` is the number under which that happens, that of the last write if it is None.
+        """
+        admission = self._intake.admission
+        if admission is not None and extras:
+            admission.load(extras, self.changes.last if sequence is None else sequence)
+
+    # Inside
+
+    def _open(
+        self,
+        keys: np.ndarray,
+        sequence: int,
+        counts: np.ndarray | None,
+        *,
+        offer: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | slice]:
+        """Return the keys of a chunk that have a row now, its address, and their places."""
+        where: np.ndarray | slice = slice(None)
+        if not self._intake.open:
+            where = self._intake.kept(keys, sequence, counts, offer=offer)
+            keys = keys[where]
+        self._before_write(keys, sequence)
+        addresses, new = self.store.find_or_insert(keys)
+        if new.size:
+            self.layout.initialise(addresses[new], keys[new])
+        return keys, addresses, where
+
+    def _before_write(self, keys: np.ndarray, sequence: int) -> None:
+        if self._snapshots:
+            self._set_aside(keys)
+        if self.config.change_log_bytes is None:
+            self.changes.max_bytes = max(_LOG_BYTES, self.store.nbytes // _LOG_SHARE)
+        self.changes.add(sequence, keys)
+
+    def _set_aside(self, keys: np.ndarray) -> None:
+        for snapshot in self._snapshots:
+            snapshot.before_write(keys)
+
+    def _delete(self, keys: np.ndarray, sequence: int) -> int:
+        there = keys[self.store.find(keys) != 0]
+        if not there.size:
+            return 0
+        self._before_write(there, sequence)
+        return int(self.store.delete(there).sum())
+
+    def _find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return addresses, those of missing keys in a matrix of fresh rows, which is returned."""
+        addresses = self.store.find(keys)
+        missing = np.flatnonzero(addresses == 0)
+        if not missing.size:
+            return addresses, None
+        if self._intake.admission is not None or self.config.init_scale == 0:
+            addresses[missing] = row_addresses(self._zero_row)[0]
+            return addresses, None
+        fresh = self.layout.fresh_rows(keys[missing])
+        addresses[missing] = row_addresses(fresh)
+        return addresses, fresh
+
+    def _chunks(self, n: int) -> Iterator[slice]:
+        for start in range(0, n, self._chunk):
+            yield slice(start, min(start + self._chunk, n))
+
+    def _spans(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Yield runs of buckets with a bounded number of rows together."""
+        counts = np.cumsum(self.store.bucket_counts()[first:last])
+        cuts = np.flatnonzero(np.diff(counts // _SCAN_ROWS)) + 1
+        edges = [first, *(first + cuts).tolist(), last]
+        yield from pairwise(edges)
+
+    def _keys(self, keys: np.ndarray) -> np.ndarray:
+        return np.require(keys, np.uint64, ["C", "W"])
+
+    def _numbers(self, what: str, numbers: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        if numbers.shape != shape:
+            raise self._error(f"{what} must have shape {shape}, got {numbers.shape}")
+        return np.ascontiguousarray(numbers, np.float32)
+
+    def _error(self, what: str) -> ParameterServerError:
+        return ParameterServerError(f"table {self.config.name!r}: {what}")
+
+
+def _at(numbers: np.ndarray | None, where: np.ndarray | slice) -> np.ndarray | None:
+    return None if numbers is None else numbers[where]
+
+
+def _runs(buckets: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield the maximal runs (first, last + 1) of neighbours in `buckets`."""
+    numbers = np.unique(np.asarray(buckets, np.int64))
+    for run in np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1):
+        if run.size:
+            yield int(run[0]), int(run[-1]) + 1
