@@ -118,6 +118,7 @@ class ChangeLog:
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
         self.max_bytes = max_bytes
         """The bound; it may be raised at any time."""
+        self._segments: deque[_Segment] = deque()
         self._last = 0
         self._floor = 0
         self._clear()
@@ -203,7 +204,7 @@ class ChangeLog:
     def _clear(self) -> None:
         entries = self.max_bytes // ENTRY_BYTES
         self._parts = ChangeParts(self.max_bytes)
-        self._segments: deque[_Segment] = deque()
+        self._segments.clear()
         self._segment_bytes = 0
         self._buffer = np.empty(min(max(entries // 8, 16), _MOST_IN_SEGMENT), np.uint64)
         self._additions: list[tuple[int, int]] = []  # (sequence number, stop in the buffer)

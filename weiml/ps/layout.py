@@ -26,7 +26,7 @@ from weiml.ps.memory import (
 if TYPE_CHECKING:
     from weiml.ps.table_config import TableConfig
 
-__all__ = ["RowLayout"]
+__all__ = ["RowLayout", "as_occurrences", "row_addresses"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _LATEST = 2**32 - 1
