@@ -222,6 +222,12 @@ def test_weights_may_be_kept_in_bfloat16() -> None:
     assert halved.scan(ALL)[1].nbytes < exact.scan(ALL)[1].nbytes
 
 
+@pytest.mark.parametrize("knob", [{"capacity": 5}, {"expiry": ExpiryConfig(min_norm=0.1)}])
+def test_a_dense_table_takes_no_rule_for_rows_that_come_and_go(knob: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(knob))):
+        replace(PLAIN, **knob)
+
+
 def test_what_only_sparse_tables_do_is_refused() -> None:
     table = DenseTable(PLAIN, 8, ALL)
     key = np.array([1], np.uint64)
@@ -234,6 +240,3 @@ def test_what_only_sparse_tables_do_is_refused() -> None:
             act()
     with pytest.raises(ConfigError, match="is sparse"):
         DenseTable(replace(PLAIN, rows=None), 8, ALL)
-    for knob, value in (("capacity", 5), ("expiry", ExpiryConfig(min_norm=0.1))):
-        with pytest.raises(ConfigError, match=knob):
-            replace(PLAIN, **{knob: value})
