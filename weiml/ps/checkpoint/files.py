@@ -1,0 +1,226 @@
+"""Files of a checkpoint as they are written: summed on the way, and on the disk when closed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from weiml.ps.checkpoint.checksum import Bytes, Checksum
+from weiml.ps.checkpoint.storage import Folder, failing, opened
+
+__all__ = ["ArrowParts", "FileWriter", "Part", "Span", "Syncer"]
+
+Span: TypeAlias = tuple[int, int]
+
+_PIECE = 1 << 20
+_AHEAD = 2
+
+
+class FileWriter:
+    """A new file, whose checksum is taken while it is written. Fit to be an Arrow sink."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self.name = name
+        self.place = folder.path_of(name)
+        self.closed = False
+        self._is_local = folder.is_local
+        self._checksum = Checksum()
+        with failing(self.place, "written"):
+            if folder.is_local:
+                self._file: Any = open(self.place, "xb")  # noqa: SIM115
+            else:
+                fs, path = opened(self.place)
+                self._file = fs.open(path, "wb")
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes were written."""
+        return self._checksum.length
+
+    @property
+    def checksum(self) -> str:
+        """The checksum of what was written."""
+        return self._checksum.hexdigest()
+
+    def tell(self) -> int:
+        """Return where the next byte goes."""
+        return self._checksum.length
+
+    def write(self, data: Bytes) -> int:
+        """Append the bytes of a buffer."""
+        view: memoryview = memoryview(data).cast("B")  # type: ignore[arg-type]
+        with failing(self.place, "written"):
+            for start in range(0, len(view), _PIECE):
+                piece = view[start : start + _PIECE]
+                self._file.write(piece)
+                self._checksum.update(piece)  # while the piece is in cache
+        return len(view)
+
+    def flush(self) -> None:
+        """Do nothing: `close` flushes."""
+
+    def close(self) -> None:
+        """Finish the file; on return a local one is on the disk, any other where it belongs."""
+        if self.closed:
+            return
+        self.closed = True
+        with failing(self.place, "written"):
+            try:
+                if self._is_local:
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
+            finally:
+                self._file.close()
+
+    def discard(self) -> None:
+        """Give the file up: upload no more of it."""
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            if hasattr(self._file, "discard"):
+                self._file.discard()
+            elif self._is_local:
+                self._file.close()
+        except Exception:
+            return  # the error that led here is the one to tell
+
+
+class Syncer:
+    """Finishes files beside the one who writes them, so that the disk works meanwhile.
+
+    Its thread ends with the ``with`` block.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-sync")
+        self._pending: list[Future[None]] = []
+
+    def close(self, file: FileWriter) -> None:
+        """Close `file` soon; wait while the one before the last is not closed yet."""
+        self._pending.append(self._pool.submit(file.close))
+        while len(self._pending) > _AHEAD:
+            self._pending.pop(0).result()
+
+    def finish(self) -> None:
+        """Wait for all files; raise the first error."""
+        while self._pending:
+            self._pending.pop(0).result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One finished file of several."""
+
+    name: str
+    rows: int
+    bytes: int
+    checksum: str
+    spans: list[Span]
+    """What was said of each batch in it."""
+
+
+class ArrowParts:
+    """Batches of one schema, in as many Arrow files as their size asks for; none without batches.
+
+    Args:
+        folder: where.
+        stem: the files' names are ``STEM-00000.arrow`` and so on.
+        schema: of all batches.
+        part_bytes: a file that has reached this size is followed by another; None: one file.
+        syncer: closes the files.
+        record: told of each file once all of it is written.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Folder,
+        stem: str,
+        schema: pa.Schema,
+        part_bytes: int | None,
+        syncer: Syncer,
+        record: Callable[[Part], None],
+    ) -> None:
+        self._folder = folder
+        self._stem = stem
+        self._schema = schema
+        self._part_bytes = part_bytes
+        self._syncer = syncer
+        self._record = record
+        self._count = 0
+        self._file: FileWriter | None = None
+        self._sink: Any = None
+        self._rows = 0
+        self._spans: list[Span] = []
+
+    def add(self, batch: pa.RecordBatch, span: Span = (0, 0)) -> None:
+        """Write a batch; `span` says where its content lies."""
+        file = self._file or self._begin()
+        self._sink.write_batch(batch)
+        self._rows += batch.num_rows
+        self._spans.append(span)
+        if self._part_bytes is not None and file.bytes >= self._part_bytes:
+            self.finish()
+
+    def finish(self) -> None:
+        """End the file that is being written, if there is one."""
+        if self._file is None:
+            return
+        self._sink.close()
+        file, self._file = self._file, None
+        self._record(
+            Part(
+                name=file.name,
+                rows=self._rows,
+                bytes=file.bytes,
+                checksum=file.checksum,
+                spans=self._spans,
+            )
+        )
+        self._syncer.close(file)
+
+    def discard(self) -> None:
+        """Give up the file that is being written, if there is one."""
+        if self._file is not None:
+            self._file.discard()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.finish()
+        else:
+            self.discard()
+
+    def _begin(self) -> FileWriter:
+        self._file = FileWriter(self._folder, f"{self._stem}-{self._count:05d}.arrow")
+        self._sink = pa.ipc.new_file(pa.PythonFile(self._file, mode="w"), self._schema)
+        self._count += 1
+        self._rows, self._spans = 0, []
+        return self._file
