@@ -83,10 +83,13 @@ def _apply(
         gs = grads[i]
         qs = grads[i] if squares is None else squares[i]
         count = _ONE if counts is None else max(counts[i], _ONE)
+        share = _ONE / count
         damp = damping(count, coupling)
         for c in range(dim):
             g = gs[c]
-            q = g * g / count if squares is None else qs[c]
+            q = g * g * share
+            if squares is not None:
+                q = qs[c] if counts is None else max(qs[c], q)
             total = s[c] + q
             root = math.sqrt(total)
             if counts is not None:

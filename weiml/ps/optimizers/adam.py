@@ -118,21 +118,24 @@ def adam_apply(
         gs = grads[i]
         qs = grads[i] if squares is None else squares[i]
         count = _ONE if counts is None else max(counts[i], _ONE)
+        share = _ONE / count
         kept1 = beta1 if counts is None else power(beta1, count)
         kept2 = beta2 if counts is None else power(beta2, count)
         shrunk = shrink if counts is None else power(shrink, count)
         lag = beta1 * ((_ONE - kept1) / (_ONE - beta1))
         rest = count - lag
-        of_first = (lag * corrections[0] + rest) / count
+        of_first = (lag * corrections[0] + rest) * share
         of_second = kept2 * corrections[1] + (_ONE - kept2)
         damp = damping(count, coupling)
         for c in range(dim):
             h = gs[c]
-            q = h * h / count if squares is None else qs[c]
-            second = kept2 * v[c] + (_ONE - kept2) * (q / count)
+            q = h * h * share
+            if squares is not None:
+                q = qs[c] if counts is None else max(qs[c], q)
+            second = kept2 * v[c] + (_ONE - kept2) * (q * share)
             rate = lr / (math.sqrt(second / of_second) + epsilon)
             if counts is not None:
-                h = tempered(h, q, rate, damp) / count
+                h = tempered(h, q, rate, damp) * share
             moments = lag * m[c] + rest * h
             m[c] = kept1 * m[c] + (_ONE - kept1) * h
             v[c] = second

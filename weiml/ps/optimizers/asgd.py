@@ -101,17 +101,17 @@ class ASGD(Optimizer):
 
 
 @numba.njit(inline="always")
-def _share(before: np.float32, count: np.float32, forget: int) -> np.float32:
+def _portion(before: np.float32, count: np.float32, forget: int) -> np.float32:
     """Return the weight of `count` more steps in an average of `before` steps: 1 when it is 0.
 
-    ``1 - Π (before + j) / (before + count + j)`` over j = 0 … forget, which is what count single
-    steps of weight ``(1 + forget) / (t + forget)`` leave of the average before them.
+    ``1 - Π (before + j) / (before + count + j)`` over j = 0 … forget: the product is what `count`
+    single steps, each of weight ``(1 + forget) / (t + forget)``, leave of the average before them.
     """
-    share = _ZERO
+    portion = _ZERO
     for j in range(forget + 1):
         part = count / (before + count + np.float32(j))
-        share += part - share * part
-    return share
+        portion += part - portion * part
+    return portion
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -134,20 +134,23 @@ def _apply(
         gs = grads[i]
         qs = grads[i] if squares is None else squares[i]
         count = _ONE if counts is None else max(counts[i], _ONE)
+        share = _ONE / count
         damp = damping(count, coupling)
         before = steps[0]
         steps[0] = min(before + count, _MOST)
         averaged = min(max(before + count - start, _ZERO), count)
-        share = _ONE
+        portion = _ONE
         middle = _ONE  # where between the old weight and the new the mean of those averaged lies
         if averaged > _ZERO:
-            share = _share(max(before - start, _ZERO), averaged, forget)
+            portion = _portion(max(before - start, _ZERO), averaged, forget)
             middle = (_TWO * count - averaged + _ONE) / (_TWO * count)
         for c in range(dim):
             g = gs[c]
             if counts is not None:
-                q = g * g / count if squares is None else qs[c]
+                q = g * g * share
+                if squares is not None:
+                    q = max(qs[c], q)
                 g = tempered(g, q, lr, damp)
             mean = w[c] - middle * (lr * g)
             w[c] -= lr * g
-            u[c] = mean if share == _ONE else u[c] + share * (mean - u[c])
+            u[c] = mean if portion == _ONE else u[c] + portion * (mean - u[c])

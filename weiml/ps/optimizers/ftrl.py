@@ -77,10 +77,12 @@ class FTRL(Optimizer):
 
     def initial_state(self, weights: np.ndarray) -> np.ndarray:
         """Return (z, n = 0) such that the rows' weights are `weights`, to a rounding."""
-        _, _, l1, _ = self.scalars
-        steepness = np.float32(self.beta / self.alpha + self.l2)
-        z = -(weights * steepness + np.sign(weights) * l1)
-        return np.concatenate([z, np.zeros_like(z)], axis=1, dtype=np.float32)
+        count, dim = weights.shape
+        state = np.zeros((count, 2 * dim), np.float32)
+        state[:, :dim] -= weights * np.float32(self.beta / self.alpha + self.l2)
+        if self.l1 > 0:
+            state[:, :dim] -= np.sign(weights) * np.float32(self.l1)
+        return state
 
     def apply(
         self,
@@ -119,10 +121,13 @@ def _apply(
         gs = grads[i]
         qs = grads[i] if squares is None else squares[i]
         count = _ONE if counts is None else max(counts[i], _ONE)
+        share = _ONE / count
         damp = damping(count, coupling)
         for c in range(dim):
             g = gs[c]
-            q = g * g / count if squares is None else qs[c]
+            q = g * g * share
+            if squares is not None:
+                q = qs[c] if counts is None else max(qs[c], q)
             root = math.sqrt(n[c])
             grown = n[c] + q
             grown_root = math.sqrt(grown)

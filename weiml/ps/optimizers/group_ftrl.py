@@ -141,11 +141,14 @@ def _apply(
         gs = grads[i]
         qs = grads[i] if squares is None else squares[i]
         count = _ONE if counts is None else max(counts[i], _ONE)
+        share = _ONE / count
         damp = damping(count, coupling)
         left = _left(z, l1, group)
         for c in range(dim):
             g = gs[c]
-            q = g * g / count if squares is None else qs[c]
+            q = g * g * share
+            if squares is not None:
+                q = qs[c] if counts is None else max(qs[c], q)
             root = math.sqrt(n[c])
             grown = n[c] + q
             grown_root = math.sqrt(grown)

@@ -102,6 +102,7 @@ def _apply(
         gs = grads[i]
         qs = grads[i] if squares is None else squares[i]
         count = _ONE if counts is None else max(counts[i], _ONE)
+        share = _ONE / count
         kept = momentum if counts is None else power(momentum, count)
         lag = momentum * ((_ONE - kept) / room)
         gain = (count - lag) / room
@@ -110,8 +111,10 @@ def _apply(
         for c in range(dim):
             h = gs[c]
             if counts is not None:
-                q = h * h / count if squares is None else qs[c]
-                h = tempered(h, q, rate, damp) / count
+                q = h * h * share
+                if squares is not None:
+                    q = max(qs[c], q)
+                h = tempered(h, q, rate, damp) * share
             moved = lag * v[c] + gain * h
             if nesterov:
                 moved = count * h + momentum * moved

@@ -7,6 +7,9 @@ gradient is the usual estimate (Fisher's information of a log-loss), times the r
 example's other keys move at the same time, their pull adds up; `coupling` says how many there are.
 docs/optimizers.md derives it.
 
+In the loops a sum of squares counts as no less than ``G² / c``, which it never is but for bits that
+were lost on the wire: a step divided by the root of too small a one would know no bound.
+
 These are inlined into the rules' loops. All numbers are float32.
 """
 

@@ -97,12 +97,15 @@ def _apply(
         gs = grads[i]
         qs = grads[i] if squares is None else squares[i]
         count = _ONE if counts is None else max(counts[i], _ONE)
+        share = _ONE / count
         kept = rho if counts is None else power(rho, count)
         damp = damping(count, coupling)
         for c in range(dim):
             g = gs[c]
-            q = g * g / count if squares is None else qs[c]
-            mean = kept * v[c] + (_ONE - kept) * (q / count)
+            q = g * g * share
+            if squares is not None:
+                q = qs[c] if counts is None else max(qs[c], q)
+            mean = kept * v[c] + (_ONE - kept) * (q * share)
             root = math.sqrt(mean) + epsilon
             if counts is not None:
                 g = tempered(g, q, lr / root, damp)

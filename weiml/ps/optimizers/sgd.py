@@ -78,10 +78,13 @@ def _apply(
         gs = grads[i]
         qs = grads[i] if squares is None else squares[i]
         count = _ONE if counts is None else max(counts[i], _ONE)
+        share = _ONE / count
         damp = damping(count, coupling)
         for c in range(dim):
             g = gs[c]
             if counts is not None:
-                q = g * g / count if squares is None else qs[c]
+                q = g * g * share
+                if squares is not None:
+                    q = max(qs[c], q)
                 g = tempered(g, q, lr, damp)
             w[c] -= lr * g
