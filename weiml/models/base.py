@@ -16,7 +16,9 @@ import numpy as np
 from weiml.config import from_mapping, nearest, to_mapping
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
-from weiml.ps import Client, TableConfig, Ticket
+from weiml.models.fetch import Fetch, Prepared
+from weiml.models.stages import Stages
+from weiml.ps import Client, TableConfig, Ticket, unique_keys
 
 __all__ = [
     "MODELS",
@@ -86,6 +88,8 @@ class Model(ABC):
         self.columns = columns
         self.seed = seed
         self.rank = rank
+        self.stages = Stages()
+        """Seconds of the steps' stages: pull (waiting for rows), mend, compute, push."""
 
     @abstractmethod
     def tables(self) -> tuple[TableConfig, ...]:
@@ -102,9 +106,41 @@ class Model(ABC):
         An example's logit does not depend on the others in the batch, but for rounding.
         """
 
+    def prepare(self, batch: Batch) -> Prepared:
+        """Return a batch made ready for `fetch`: its distinct keys, and where each key stands.
+
+        It changes nothing in the model, so that another thread may do it for later batches.
+
+        Raises:
+            DataError: the batch has other columns than the model was made for.
+        """
+        self.check(batch)
+        return Prepared(batch, *unique_keys(batch.keys))
+
     @abstractmethod
-    def step(self, client: Client, batch: Batch) -> TrainingStep:
-        """Train one step: pull, compute, push. It does not tick; that is the loop's."""
+    def fetch(self, client: Client, prepared: Prepared, *, ahead: int = 0) -> Fetch:
+        """Send the pulls of a batch's step. `ahead` = 1: it is the step after the one under way."""
+
+    @abstractmethod
+    def step(
+        self, client: Client, batch: Batch | Fetch, *, missed_by: Fetch | None = None
+    ) -> TrainingStep:
+        """Train one step: pull unless the rows are on their way already, compute, push.
+
+        It does not tick; that is the loop's. `missed_by` is a later batch whose rows were asked for
+        before this step pushes and do not wait for its tick: it is told the push, to be mended by
+        it if pushes are differences. Rows pulled as weights stay one step behind the worker's own
+        pushes then.
+        """
+
+    def _fetched(self, client: Client, batch: Batch | Fetch) -> Fetch:
+        """Return the rows on their way, asked for now unless they were before."""
+        return batch if isinstance(batch, Fetch) else self.fetch(client, self.prepare(batch))
+
+    def _rows(self, client: Client, fetch: Fetch, table: str) -> np.ndarray:
+        """Wait for the rows of one table."""
+        with self.stages.timed("pull"):
+            return pulled(client, fetch.tickets[table])
 
     def dense_tensors(self) -> dict[str, np.ndarray]:
         """Return copies of the dense parameters by name; empty without a dense part."""

@@ -1,4 +1,4 @@
-"""Compiled loops over a batch's sparse part: sums, pooling and the serial FTRL pass.
+"""Compiled loops over a batch's sparse part: sums and pooling.
 
 They know arrays only. `positions` tells the row of each key, below 0 for a key without a row, which
 counts as zeros. Fast-math stays off: every process must compute the same bits.
@@ -11,10 +11,7 @@ import math
 import numba
 import numpy as np
 
-from weiml.ps.kernels import ftrl_step, ftrl_weight
-
 __all__ = [
-    "ftrl_pass",
     "key_counts",
     "linear_gradients",
     "linear_sums",
@@ -149,51 +146,3 @@ def linear_gradients(
             value = _ONE if values is None else values[j]
             out[positions[j], 0] += gradients[b] * value
     return out
-
-
-@numba.njit(cache=True, nogil=True)
-def ftrl_pass(
-    state: np.ndarray,
-    positions: np.ndarray,
-    values: np.ndarray,
-    starts: np.ndarray,
-    labels: np.ndarray,
-    example_weights: np.ndarray,
-    alpha: np.float32,
-    beta: np.float32,
-    l1: np.float32,
-    l2: np.float32,
-) -> float:
-    """Train logistic regression serially over a batch, in place; return the sum of log-losses.
-
-    `state` is float32 (rows, 2) of (z, n). Each example is predicted with what the ones before it
-    left, so the loss is progressive. For key i with value x: ``g = (p - y) x``, then the step of
-    `weiml.ps.kernels.ftrl_step`. A key that occurs twice in an example steps twice.
-    """
-    longest = 0
-    for b in range(labels.size):
-        longest = max(longest, starts[b + 1] - starts[b])
-    weights = np.empty(longest, np.float32)
-    loss = 0.0
-    for b in range(labels.size):
-        first = starts[b]
-        count = starts[b + 1] - first
-        logit = _ZERO
-        for j in range(count):
-            row = positions[first + j]
-            weights[j] = ftrl_weight(state[row, 0], state[row, 1], alpha, beta, l1, l2)
-            logit += weights[j] * values[first + j]
-        e = math.exp(-abs(logit))
-        p = _ONE / (_ONE + e) if logit >= _ZERO else e / (_ONE + e)
-        y = labels[b]
-        # log(1 + exp(x)) - y x, written so that neither term overflows.
-        loss += example_weights[b] * (max(logit, _ZERO) - y * logit + math.log1p(e))
-        slope = (p - y) * example_weights[b]
-        for j in range(count):
-            row = positions[first + j]
-            z, n = ftrl_step(
-                state[row, 0], state[row, 1], weights[j], slope * values[first + j], alpha
-            )
-            state[row, 0] = z
-            state[row, 1] = n
-    return loss

@@ -20,8 +20,10 @@ import numpy as np
 
 from weiml.features import Batch
 from weiml.hashing import hash_key
-from weiml.models.base import Columns, Model, Rows, StepResult, TrainingStep, pulled, register_model
-from weiml.models.kernels import ftrl_pass, linear_sums
+from weiml.models.base import Columns, Model, Rows, StepResult, TrainingStep, register_model
+from weiml.models.fetch import Fetch, Prepared
+from weiml.models.kernels import linear_sums
+from weiml.models.serial_ftrl import ftrl_pass, row_addresses
 from weiml.ps import FTRL, Client, TableConfig, unique_keys
 
 __all__ = ["LogisticRegression", "LogisticRegressionConfig"]
@@ -65,24 +67,55 @@ class LogisticRegression(Model):
         weights, positions = rows[TABLE]
         return np.asarray(linear_sums(weights, positions, values, starts))
 
-    def step(self, client: Client, batch: Batch) -> TrainingStep:
-        """See `Model.step`; there is no dense part, so it yields nothing."""
+    def prepare(self, batch: Batch) -> Prepared:
+        """See `Model.prepare`. The model's own keys come first, `positions` counts from behind."""
         self.check(batch)
-        starts, values = self._values(batch)
-        distinct, positions = unique_keys(self.keys(batch))
-        before = pulled(client, client.pull(TABLE, distinct, what="state"))
-        after = before.copy()
+        distinct, positions = unique_keys(batch.keys)
+        return Prepared(batch, np.concatenate([self._own_keys, distinct]), positions)
+
+    def fetch(self, client: Client, prepared: Prepared, *, ahead: int = 0) -> Fetch:
+        """See `Model.fetch`; rows are pulled as state."""
+        ticket = client.pull(TABLE, prepared.keys, what="state", ahead=ahead)
+        return Fetch(prepared=prepared, tickets={TABLE: ticket})
+
+    def step(
+        self, client: Client, batch: Batch | Fetch, *, missed_by: Fetch | None = None
+    ) -> TrainingStep:
+        """See `Model.step`; there is no dense part, so it yields nothing."""
+        fetch = self._fetched(client, batch)
+        state = self._rows(client, fetch, TABLE)
+        with self.stages.timed("mend"):
+            fetch.mend(state)
+        with self.stages.timed("compute"):
+            before = state.copy()
+            result = self.train_rows(fetch.prepared, row_addresses(state))
+            differences = state - before
+        with self.stages.timed("push"):
+            keys = fetch.prepared.keys
+            client.push(TABLE, keys, differences, what="differences")
+        if missed_by is not None:
+            missed_by.missed.append((keys, differences))
+        yield from ()
+        return result
+
+    def train_rows(self, prepared: Prepared, rows: np.ndarray) -> StepResult:
+        """Train serially on rows (z, n) in place: int64 (m,) addresses for ``prepared.keys``.
+
+        The bits do not depend on how the examples are cut into batches.
+        """
+        batch = prepared.batch
+        own = len(self._own_keys)
         loss = ftrl_pass(
-            after,
-            positions,
-            values,
-            starts,
+            rows[:own],
+            rows[own:],
+            prepared.positions,
+            batch.dense,
+            batch.values,
+            _starts(batch),
             np.ascontiguousarray(batch.labels[:, 0]),
             batch.weights,
             *self.config.optimizer.scalars,
         )
-        client.push(TABLE, distinct, after - before, what="differences")
-        yield from ()
         return StepResult(len(batch), float(batch.weights.sum(dtype=np.float64)), loss)
 
     def _values(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,8 @@ import numpy as np
 
 from weiml.errors import ConfigError
 from weiml.features import Batch
-from weiml.models.base import Columns, Model, Rows, StepResult, TrainingStep, pulled, register_model
+from weiml.models.base import Columns, Model, Rows, StepResult, TrainingStep, register_model
+from weiml.models.fetch import Fetch, Prepared
 from weiml.models.kernels import (
     key_counts,
     linear_gradients,
@@ -25,7 +26,7 @@ from weiml.models.kernels import (
     pool,
     pool_gradients,
 )
-from weiml.ps import FTRL, Adagrad, Client, TableConfig, unique_keys
+from weiml.ps import FTRL, Adagrad, Client, TableConfig
 
 __all__ = ["WideDeep", "WideDeepConfig"]
 
@@ -116,7 +117,15 @@ class WideDeep(Model):
             deep = self._network.forward(self._inputs(batch, rows[EMBEDDING])).numpy()
         return np.asarray(deep + self._wide(batch, rows[WIDE]))
 
-    def step(self, client: Client, batch: Batch) -> TrainingStep:
+    def fetch(self, client: Client, prepared: Prepared, *, ahead: int = 0) -> Fetch:
+        """See `Model.fetch`; rows are pulled as weights."""
+        names = (EMBEDDING, WIDE)
+        tickets = {name: client.pull(name, prepared.keys, ahead=ahead) for name in names}
+        return Fetch(prepared=prepared, tickets=tickets)
+
+    def step(
+        self, client: Client, batch: Batch | Fetch, *, missed_by: Fetch | None = None
+    ) -> TrainingStep:
         """See `Model.step`.
 
         The loss whose gradients go to the tables is the sum over examples (shares of a mean would
@@ -128,11 +137,11 @@ class WideDeep(Model):
 
         from weiml.models.network import single_thread
 
-        self.check(batch)
-        distinct, positions = unique_keys(batch.keys)
-        tickets = client.pull(EMBEDDING, distinct), client.pull(WIDE, distinct)
-        embedding, wide = (Rows(pulled(client, ticket), positions) for ticket in tickets)
-        with single_thread():
+        fetch = self._fetched(client, batch)
+        batch, distinct, positions = fetch.prepared
+        embedding = Rows(self._rows(client, fetch, EMBEDDING), positions)
+        wide = Rows(self._rows(client, fetch, WIDE), positions)
+        with self.stages.timed("compute"), single_thread():
             inputs = self._inputs(batch, embedding).requires_grad_()
             linear = torch.from_numpy(self._wide(batch, wide)).requires_grad_()
             losses = binary_cross_entropy_with_logits(
@@ -144,10 +153,12 @@ class WideDeep(Model):
             torch.autograd.backward(losses.sum())
         assert inputs.grad is not None
         assert linear.grad is not None
-        self._push(client, batch, distinct, positions, inputs.grad.numpy(), linear.grad.numpy())
+        gradients = inputs.grad.numpy(), linear.grad.numpy()
+        with self.stages.timed("push"):
+            self._push(client, batch, distinct, positions, *gradients)
         total = float(batch.weights.sum(dtype=np.float64))
         gradient = yield self._network.gradient() / np.float32(max(total, 1e-12))
-        with single_thread():
+        with self.stages.timed("compute"), single_thread():
             self._network.apply(gradient)
         loss = float(losses.detach().numpy().sum(dtype=np.float64))
         return StepResult(len(batch), total, loss)

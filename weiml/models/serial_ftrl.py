@@ -1,0 +1,111 @@
+"""The serial FTRL pass of logistic regression, in place on rows wherever they lie.
+
+It knows addresses of rows (z, n), not whether they are a shard's own or a worker's copies. Every
+process must compute the same bits: fast-math stays off, and each example sees all that the ones
+before it left.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from weiml.ps.kernels import ftrl_step, ftrl_weight
+from weiml.ps.memory import address_of, load_f32, prefetch, store_f32
+
+__all__ = ["ftrl_pass", "row_addresses"]
+
+_ONE = np.float32(1)
+_ZERO = np.float32(0)
+_ROW_BYTES = 8
+
+
+def row_addresses(state: np.ndarray) -> np.ndarray:
+    """Return the addresses int64 (rows,) of a worker's rows float32 (rows, 2), kept alive by it."""
+    return address_of(state) + _ROW_BYTES * np.arange(len(state), dtype=np.int64)
+
+
+# Division by zero must not raise: the check is a branch, which would keep loops from being
+# vectorised. (beta = l2 = 0 is refused by the optimizer's configuration.)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def ftrl_pass(
+    own: np.ndarray,
+    rows: np.ndarray,
+    positions: np.ndarray,
+    dense: np.ndarray,
+    values: np.ndarray | None,
+    starts: np.ndarray,
+    labels: np.ndarray,
+    example_weights: np.ndarray,
+    alpha: np.float32,
+    beta: np.float32,
+    l1: np.float32,
+    l2: np.float32,
+) -> float:
+    """Train serially over a batch, in place; return the sum of weighted log-losses.
+
+    `own` int64 (1 + D,) are the addresses of the bias' row and of those of the columns of `dense`
+    (B, D); `rows` int64 (m,) those of the batch's distinct keys. Example b has the bias with value
+    1, the dense columns, then ``rows[positions[j]]`` with ``values[j]`` (None: 1) for j from
+    ``starts[b]`` to ``starts[b + 1]``, in this order.
+
+    Each example is predicted with what the ones before it left, so the loss is progressive. For
+    a row with value x: ``g = (p - y) x``, then the step of `weiml.ps.kernels.ftrl_step`. A row that
+    occurs twice in an example steps twice.
+    """
+    longest = own.size
+    for b in range(labels.size):
+        longest = max(longest, own.size + starts[b + 1] - starts[b])
+    # Rows are gathered, worked on side by side in vectors, and scattered.
+    at = np.empty(longest, np.int64)
+    at[: own.size] = own
+    x = np.ones(longest, np.float32)
+    z = np.empty(longest, np.float32)
+    n = np.empty(longest, np.float32)
+    w = np.empty(longest, np.float32)
+    new_z = np.empty(longest, np.float32)
+    new_n = np.empty(longest, np.float32)
+    loss = 0.0
+    for b in range(labels.size):
+        first = starts[b]
+        keys = starts[b + 1] - first
+        count = own.size + keys
+        if b + 1 < labels.size:
+            for j in range(starts[b + 1], starts[b + 2]):
+                prefetch(rows[positions[j]])
+        for d in range(dense.shape[1]):
+            x[1 + d] = dense[b, d]
+        for j in range(keys):
+            at[own.size + j] = rows[positions[first + j]]
+        if values is not None:
+            for j in range(keys):
+                x[own.size + j] = values[first + j]
+        for j in range(count):
+            z[j] = load_f32(at[j])
+            n[j] = load_f32(at[j] + 4)
+        for j in range(count):
+            w[j] = ftrl_weight(z[j], n[j], alpha, beta, l1, l2)
+        logit = _ZERO
+        for j in range(count):
+            logit += w[j] * x[j]
+        e = math.exp(-abs(logit))
+        p = _ONE / (_ONE + e) if logit >= _ZERO else e / (_ONE + e)
+        y = labels[b]
+        # log(1 + exp(x)) - y x, written so that neither term overflows.
+        loss += example_weights[b] * (max(logit, _ZERO) - y * logit + math.log1p(e))
+        slope = (p - y) * example_weights[b]
+        for j in range(count):
+            new_z[j], new_n[j] = ftrl_step(z[j], n[j], w[j], slope * x[j], alpha)
+        for j in range(count):
+            here_z = load_f32(at[j])
+            here_n = load_f32(at[j] + 4)
+            if here_z != z[j] or here_n != n[j]:  # the example had this row before
+                here_z, here_n = ftrl_step(here_z, here_n, w[j], slope * x[j], alpha)
+                store_f32(at[j], here_z)
+                store_f32(at[j] + 4, here_n)
+            else:
+                store_f32(at[j], new_z[j])
+                store_f32(at[j] + 4, new_n[j])
+    return loss
