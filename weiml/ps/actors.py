@@ -15,6 +15,7 @@ import enum
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -23,9 +24,15 @@ from ray.exceptions import RayActorError
 
 from weiml.errors import ParameterServerError
 from weiml.ps.base import GroupConfig
+from weiml.ps.checkpoint.chain import Chain
+from weiml.ps.checkpoint.parts import ShardRecord
+from weiml.ps.checkpoint.shard_writer import write_shard
+from weiml.ps.checkpoint.writer import CheckpointSpec
 from weiml.ps.functions import load_function_modules
+from weiml.ps.metrics import Exporter, Sample, ShardMetrics, shard_samples
 from weiml.ps.partition import Partition
 from weiml.ps.shard import READS, WRITES, Shard
+from weiml.ps.shard_parts import read_content
 from weiml.ps.transfer import ShardRows, ShardUpdate, Stamp
 
 __all__ = ["NAMESPACE", "DeposedError", "Role", "ShardActor", "coordinator_name", "shard_name"]
@@ -77,6 +84,8 @@ class ShardActor:
         self._number = number
         self._epoch = epoch
         self._shard = Shard(config, index, partition)
+        self._metrics = ShardMetrics()
+        self._shard.observe = self._metrics.see
         self._changed = asyncio.Condition()
         self._standbys: dict[str, ActorHandle] = {}
         self._sent = 0  # sequence number that the stand-bys have
@@ -86,6 +95,7 @@ class ShardActor:
         self._loop_started: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._end = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop
 
     async def hello(self) -> dict[str, Any]:
         """Say who this is: the process is up."""
@@ -117,11 +127,15 @@ class ShardActor:
         if verb == "pull":  # the most frequent by far
             await self._until_free(verb, arguments[0])
             self._check_primary()
-            return self._shard.serve(verb, *arguments)
+            begun = time.perf_counter()
+            answer = self._shard.serve(verb, *arguments)
+            self._metrics.pulls.add(time.perf_counter() - begun)
+            return answer
         stamped = verb in READS or verb in WRITES
         if stamped:
             await self._until_free(verb, arguments[0])
             self._check_primary()
+        begun = time.perf_counter()
         try:
             if stamped:
                 return self._shard.serve(verb, *arguments)
@@ -129,6 +143,8 @@ class ShardActor:
         finally:
             if verb not in READS:
                 await self._tell_all()
+            if verb == "push":
+                self._metrics.pushes.add(time.perf_counter() - begun)
 
     async def status(self) -> dict[str, Any]:
         """Return the shard's status and that of its replication."""
@@ -138,15 +154,22 @@ class ShardActor:
             "epoch": self._epoch,
             "role": self.role.value,
             "standbys": len(self._standbys),
+            "replication_lag": self._writes - self._replicated,
+            **self._metrics.status(self._shard.tables),
         }
+
+    async def _samples(self, lag_s: float) -> tuple[list[Sample], bool]:
+        self._metrics.loop_lag_s = lag_s
+        return shard_samples(await self.status()), self.role is not Role.PRIMARY
 
     async def _until_free(self, verb: str, stamp: Stamp) -> None:
         if self._shard.blocked(verb, stamp) is None:
             return
         limit = self.config.wait_timeout_s
         try:
-            async with asyncio.timeout(limit), self._changed:
-                await self._changed.wait_for(lambda: self._shard.blocked(verb, stamp) is None)
+            with self._metrics.wait():
+                async with asyncio.timeout(limit), self._changed:
+                    await self._changed.wait_for(lambda: self._shard.blocked(verb, stamp) is None)
         except TimeoutError:
             raise ParameterServerError(
                 f"parameter server group {self.config.name!r}, shard {self._shard.index}: a "
@@ -271,15 +294,18 @@ class ShardActor:
 
     # Checkpoints
 
-    async def save(self, spec: Any, since: int | None) -> Any:
-        """Write this shard's part of a checkpoint beside the event loop; pulls go on."""
+    async def save(self, spec: CheckpointSpec) -> ShardRecord | None:
+        """Write this shard's part of a checkpoint beside the event loop, while requests go on.
+
+        None: it is to be a delta, and the shard does not remember as far back.
+        """
         self._check_primary()
-        part = self._shard.part(since, self._in_turn)
+        part = self._shard.part(spec.base(self._shard.index), self._in_turn)
         if part is None:
             return None
-        return await asyncio.to_thread(self._shard.write_part, spec, part)
+        return await asyncio.to_thread(write_shard, spec, part)
 
-    def _in_turn(self, work: Any) -> Any:
+    def _in_turn(self, work: Callable[[], Any]) -> Any:
         """Run `work` on the event loop, from a thread beside it, and wait for what it returns."""
 
         async def run() -> Any:
@@ -287,17 +313,27 @@ class ShardActor:
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
-    async def load(self, source: Any) -> None:
+    async def load(self, chain: Chain) -> None:
         """Read this shard's part of a checkpoint beside the event loop and stage it."""
         self._check_primary()
-        self._shard.stage(await asyncio.to_thread(self._shard.read_part, source))
+        self._shard.stage(await asyncio.to_thread(read_content, self._shard, chain))
 
-    @property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        return self._event_loop
+    async def commit(self) -> None:
+        """Put in force what was loaded."""
+        self._check_primary()
+        self._shard.commit()
+        await self._tell_all()
+
+    async def unstage(self) -> None:
+        """Forget what was loaded."""
+        self._shard.unstage()
+
+    async def restore(self, chain: Chain) -> None:
+        """As a new process of a lost shard: become what a checkpoint says."""
+        await asyncio.to_thread(self._shard.restore, chain)
 
     async def start(self) -> dict[str, Any]:
-        """Remember the event loop; returns `hello`."""
-        self._event_loop = asyncio.get_running_loop()
-        self._started_at = time.time()
+        """Remember the event loop, begin to export metrics; returns `hello`."""
+        self._loop = asyncio.get_running_loop()
+        self._exporting = asyncio.create_task(Exporter(self.config.name).run(self._samples))
         return await self.hello()

@@ -51,6 +51,8 @@ class GroupConfig:
     """Seconds between checkpoints; None: only when asked and at the end."""
     full_checkpoint_every: int = 10
     """Every so many checkpoints is a full one, those between are deltas."""
+    keep_checkpoints: int = 3
+    """Full checkpoints that are kept, each with the deltas that go on from it."""
     end_when_done: bool = False
     """Save and end by itself when all workers have finished."""
     lease_s: float | None = 60.0
@@ -72,7 +74,7 @@ class GroupConfig:
     def __post_init__(self) -> None:
         check_name("group", self.name)
         Partition(self.num_shards, self.num_buckets)  # its errors name the knobs
-        for knob in ("num_workers", "replicas", "full_checkpoint_every"):
+        for knob in ("num_workers", "replicas", "full_checkpoint_every", "keep_checkpoints"):
             if getattr(self, knob) < 1:
                 raise ConfigError(f"{knob} must be 1 or more, got {getattr(self, knob)}")
         if self.staleness is not None and self.staleness < 0:

@@ -195,7 +195,8 @@ class ShardContent:
             return table.scan(table.buckets)[0]
         return table.scan(np.arange(self.partition.num_buckets, dtype=np.int32))[0]
 
-    def _owned(self, table: Table, keys: np.ndarray) -> np.ndarray:
+    def owned(self, table: Table, keys: np.ndarray) -> np.ndarray:
+        """Return those of `keys` that lie in the shard's buckets."""
         return keys[self.partition.shards[self._buckets_of(table, keys)] == self.index]
 
     def _buckets_of(self, table: Table, keys: np.ndarray) -> np.ndarray:
@@ -234,7 +235,7 @@ class ShardContent:
         tables, deleted = {}, {}
         for name, table in self.tables.items():
             known = changed[name]
-            keys = self._owned(table, self._all_keys(table) if full or known is None else known)
+            keys = self.owned(table, self._all_keys(table) if full or known is None else known)
             _, present = table.export_rows(keys)
             tables[name] = (keys[present], table.pull_weights(keys[present]))
             deleted[name] = keys[~present]

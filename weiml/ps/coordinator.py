@@ -27,7 +27,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from weiml.errors import ParameterServerError, WeimlError
 from weiml.ps.actors import NAMESPACE, DeposedError, Role, ShardActor, shard_name
 from weiml.ps.base import GroupConfig
-from weiml.ps.checkpoints import GroupCheckpoints
+from weiml.ps.group_checkpoints import GroupCheckpoints, load_path, save_path
+from weiml.ps.metrics import Exporter, Sample, group_samples
 from weiml.ps.partition import Partition
 from weiml.ps.rescale import rescale
 
@@ -178,6 +179,7 @@ class Coordinator:
     def _run(self) -> None:
         self.state = GroupState.RUNNING
         self._spawn(self._supervise())
+        self._spawn(Exporter(self.config.name).run(self._samples))
 
     async def _ready(self) -> None:
         """After a restart: learn from the shards that run what the group is."""
@@ -279,8 +281,8 @@ class Coordinator:
 
     async def _restore(self, shard: int, member: _Member) -> None:
         try:
-            source = self._checkpoints.newest() if self._checkpoints else None
-            if source is None:
+            chain = self._checkpoints.newest() if self._checkpoints else None
+            if chain is None:
                 member.lost = (
                     f"and with it what it held since the last checkpoint: no stand-by was ready "
                     f"(replicas = {self.config.replicas}) and there is no checkpoint below "
@@ -291,7 +293,7 @@ class Coordinator:
             process = await self._start_process(
                 shard, self._partition, member.epoch + 1, Role.PRIMARY
             )
-            await process.handle.restore.remote(source)
+            await process.handle.restore.remote(chain)
         except Exception as error:
             member.lost = f"and could not be restored from the last checkpoint: {error}"
             return
@@ -299,7 +301,7 @@ class Coordinator:
         member.epoch += 1
         member.restores += 1
         self._watch(shard, process)
-        log.warning("shard %d: restored from checkpoint %s", shard, source)
+        log.warning("shard %d: restored from checkpoint %s", shard, chain.place)
 
     async def _complete(self, shard: int, member: _Member) -> None:
         """Build the stand-bys that a shard lacks, in the background of its work."""
@@ -434,19 +436,20 @@ class Coordinator:
     async def _checkpoint(self, full: bool) -> str:
         assert self._checkpoints is not None
         self._checkpointed_at = time.monotonic()
-        return await self._checkpoints.take(self._ask_shards, full=full)
+        version = self._partition.version
+        return await self._checkpoints.take(self._ask_shards, full=full, version=version)
 
     async def save(self, path: str) -> None:
         """Write a full checkpoint to a path of its own."""
         await self._ready()
         async with self._busy:
-            await GroupCheckpoints.save(path, self.config, self._ask_shards)
+            await save_path(path, self.config.num_buckets, self._ask_shards)
 
     async def load(self, path: str) -> None:
         """Replace the content of all shards by a checkpoint's."""
         await self._ready()
         async with self._busy:
-            await GroupCheckpoints.load(path, self._ask_shards)
+            await load_path(path, self._ask_shards)
 
     async def _ask_shards(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of every shard's process, side by side."""
@@ -506,6 +509,9 @@ class Coordinator:
             "processes": self._pids(),
             "error": self._last_error,
         }
+
+    async def _samples(self, lag_s: float) -> tuple[list[Sample], bool]:
+        return group_samples(await self.status(), len(self._members)), False
 
     def _lacks(self, member: _Member) -> bool:
         return member.primary is None or len(member.standbys) < self.config.replicas - 1

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from weiml.errors import ParameterServerError
 from weiml.ps.base import GroupConfig
+from weiml.ps.group_checkpoints import GroupCheckpoints, load_path, save_path
 from weiml.ps.partition import Partition
 from weiml.ps.rescale import rescale
 from weiml.ps.server import ShardedParameterServer
@@ -72,6 +73,7 @@ class EmbeddedTransport(Transport):
         self.workers = set()
         self._partition = Partition(config.num_shards, config.num_buckets)
         self.shards = [Shard(config, index) for index in range(config.num_shards)]
+        self._checkpoints = GroupCheckpoints(config) if config.checkpoint_root else None
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError(
@@ -108,6 +110,27 @@ class EmbeddedTransport(Transport):
         """Move buckets; between two calls of the one thread nothing is on its way."""
         moving = rescale(_Peers(self), self._partition, num_shards, barrier=False, timeout_s=0.0)
         _run(moving)
+
+    def checkpoint(self, full: bool) -> str:
+        """Take the next checkpoint below checkpoint_root."""
+        if self._checkpoints is None:
+            raise ParameterServerError(
+                f"parameter server group {self.config.name!r} has no checkpoint_root; give one at "
+                f"its creation, or save to a path"
+            )
+        version = self._partition.version
+        return _run(self._checkpoints.take(self._ask_all, full=full, version=version))
+
+    def save(self, path: str) -> None:
+        """Write a full checkpoint to `path`."""
+        _run(save_path(path, self.config.num_buckets, self._ask_all))
+
+    def load(self, path: str) -> None:
+        """Replace the content of all shards by a checkpoint's."""
+        _run(load_path(path, self._ask_all))
+
+    async def _ask_all(self, method: str, *arguments: Any) -> list[Any]:
+        return [getattr(shard, method)(*arguments) for shard in self.shards]
 
     def publish(self, partition: Partition) -> None:
         """Put a partition in force."""

@@ -15,11 +15,16 @@ import numpy as np
 
 from weiml.errors import ParameterServerError
 from weiml.ps.base import GroupConfig, PullWhat, PushWhat
+from weiml.ps.checkpoint.chain import Chain
+from weiml.ps.checkpoint.parts import ShardPart, ShardRecord
+from weiml.ps.checkpoint.shard_writer import write_shard
+from weiml.ps.checkpoint.writer import CheckpointSpec
 from weiml.ps.clock import Clock
 from weiml.ps.content import ShardContent
 from weiml.ps.functions import ShardView, find_function
 from weiml.ps.partition import Partition
 from weiml.ps.sender import encoded, received, received_keys
+from weiml.ps.shard_parts import InTurn, control_of, cut, read_content, run_now
 from weiml.ps.transfer import Held, ShardRows, ShardUpdate, Stamp
 from weiml.ps.wire import KeyReceiver
 
@@ -54,11 +59,13 @@ class Shard(ShardContent):
         self.counts = dict.fromkeys(
             ("pulls", "pushes", "keys", "duplicates", "lost_writes", "dropped_pushes"), 0
         )
+        self.observe: Callable[[str, np.ndarray], None] | None = None
+        """Called with the table and the keys of each pull and push that is served."""
         self._applied: dict[str, int] = {}  # client -> its last write
         self._owners: dict[int, str] = {}  # worker -> the client that speaks for it
         self._held: dict[tuple[int, int], list[Held]] = {}  # (tick, worker) -> pushes
         self._key_lists = KeyReceiver()
-        self._staged: Callable[[Shard], None] | None = None
+        self._staged: ShardContent | None = None
         # What a stand-by has not been told yet.
         self._news_clients: set[str] = set()
         self._news_held: list[tuple[int, int, Held]] = []
@@ -131,6 +138,8 @@ class Shard(ShardContent):
             keys = received_keys(self._key_lists, stamp.client, arguments[1])
             if keys is None:
                 return UnknownKeys()
+            if self.observe is not None:
+                self.observe(arguments[0], keys)
             arguments = (arguments[0], keys, *arguments[2:])
         if verb in WRITES:
             self._applied[stamp.client] = self._applied.pop(stamp.client, 0) + 1
@@ -148,9 +157,7 @@ class Shard(ShardContent):
         values = rows.pull_state(keys) if what == "state" else rows.pull_weights(keys)
         return encoded(values, code)
 
-    def _pull_vector(
-        self, stamp: Stamp, name: str, places: np.ndarray | None = None
-    ) -> np.ndarray:
+    def _pull_vector(self, stamp: Stamp, name: str, places: np.ndarray | None = None) -> np.ndarray:
         self.counts["pulls"] += 1
         vector = self._vector(name)
         if places is None:
@@ -426,7 +433,20 @@ class Shard(ShardContent):
 
     # Checkpoints
 
-    def stage(self, install: Callable[[Shard], None]) -> None:
+    def part(self, since: int | None, in_turn: InTurn = run_now) -> ShardPart | None:
+        """Return one atomic cut for a checkpoint; see `weiml.ps.shard_parts.cut`."""
+        return cut(self, since, self.control(), in_turn)
+
+    def save(self, spec: CheckpointSpec) -> ShardRecord | None:
+        """Write this shard's part of a checkpoint, all at once."""
+        part = self.part(spec.base(self.index))
+        return None if part is None else write_shard(spec, part)
+
+    def load(self, chain: Chain) -> None:
+        """Read this shard's part of a checkpoint and `stage` it."""
+        self.stage(read_content(self, chain))
+
+    def stage(self, content: ShardContent) -> None:
         """Keep what replaces all content until `commit`; refuse while pushes of a tick are held."""
         if self._held:
             ticks = sorted({tick for tick, _ in self._held})
@@ -434,19 +454,31 @@ class Shard(ShardContent):
                 f"{self._where}: a tick is under way (pushes of ticks {ticks} are "
                 f"held), so nothing can be loaded now; let all workers tick or finish first"
             )
-        self._staged = install
+        self._staged = content
+
+    def unstage(self) -> None:
+        """Forget what was staged."""
+        self._staged = None
 
     def commit(self) -> None:
         """Replace all tables and vectors by what was staged; every row counts as changed."""
         assert self._staged is not None, "commit without stage"
         self.sequence += 1
-        self.tables, self.vectors = {}, {}
-        self._staged(self)
+        self.tables, self.vectors = self._staged.tables, self._staged.vectors
         self._staged = None
         for table in self.tables.values():
             table.changes.reset(self.sequence)
         for vector in self.vectors.values():
             vector.touched = self.sequence
+
+    def restore(self, chain: Chain) -> None:
+        """Become what a checkpoint says, clock and clients too: a new process of a lost one."""
+        self.stage(read_content(self, chain))
+        self.sequence = max(chain.newest.sequences, default=0)
+        self.commit()
+        control = control_of(chain, self.index, self.partition)
+        if control is not None:
+            self.set_control(control)
 
     def control(self) -> dict[str, Any]:
         """Return clock and clients as plain data, to be kept beside the rows."""

@@ -1,0 +1,126 @@
+"""A shard's content to and from checkpoints: one atomic cut, read out while writes go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from weiml.ps.checkpoint.chain import Chain
+from weiml.ps.checkpoint.parts import RowsChunk, ShardPart, TablePart, VectorSlices
+from weiml.ps.content import ShardContent, Table
+from weiml.ps.dense import DenseTable
+from weiml.ps.partition import Partition
+from weiml.ps.tables import SparseTable
+
+__all__ = ["InTurn", "control_of", "cut", "read_content", "run_now"]
+
+InTurn = Callable[[Callable[[], Any]], Any]
+"""Runs a function when the shard's one writer comes to it, and returns what it returned."""
+
+
+def run_now(work: Callable[[], Any]) -> Any:
+    """Run `work` at once: for a shard that is used from the same thread."""
+    return work()
+
+
+def cut(
+    shard: ShardContent, since: int | None, control: dict[str, Any], in_turn: InTurn
+) -> ShardPart | None:
+    """Return the shard's state of this moment, or its changes after sequence number `since`.
+
+    Iterating its rows asks for them piece by piece through `in_turn`, from any thread; what is
+    written meanwhile does not show in them. None: the shard does not remember as far back.
+    """
+    parts = []
+    for table in shard.tables.values():
+        if since is None:
+            parts.append(_whole(table, in_turn))
+            continue
+        keys = table.changed_keys(since)
+        if keys is None:
+            return None
+        keys = shard.owned(table, keys)
+        payload, present = table.export_rows(keys)
+        parts.append(
+            TablePart(
+                config=table.config,
+                chunks=[(keys[present], payload[present])],
+                deleted=keys[~present],
+                extras=_extras(table),
+            )
+        )
+    vectors = {}
+    for name, vector in shard.vectors.items():
+        changed = since is None or vector.touched > since
+        values = vector.values.copy()
+        ends = np.cumsum([stop - start for start, stop in vector.ranges])
+        slices = [
+            (start, values[end - (stop - start) : end])
+            for (start, stop), end in zip(vector.ranges, ends, strict=True)
+        ]
+        vectors[name] = VectorSlices(length=vector.length, slices=slices if changed else ())
+    return ShardPart(
+        index=shard.index,
+        sequence=shard.sequence,
+        base=since,
+        buckets=shard.partition.buckets_at(shard.index),
+        tables=parts,
+        vectors=vectors,
+        control=control,
+    )
+
+
+def read_content(template: ShardContent, chain: Chain) -> ShardContent:
+    """Return the part of a checkpoint that lies in the buckets of `template`, as a new content.
+
+    Raises:
+        ParameterServerError: a file is missing or damaged; the message names it.
+    """
+    partition = template.partition
+    content = ShardContent(template.config, template.index, partition)
+    content.sequence = 1
+    for config in chain.tables:
+        content.create_table(config)
+    buckets = partition.buckets_at(template.index)
+    for rows in chain.rows(buckets, partition.num_buckets):
+        table = content.tables[rows.config.name]
+        if rows.payload is None:
+            table.remove_rows(rows.keys, content.sequence)
+        else:
+            table.import_rows(rows.keys, rows.payload, content.sequence)
+    for name, values in chain.vector_values(buckets, partition.num_buckets).items():
+        content.create_vector(name, chain.vectors[name], values)
+    for extras in chain.extras(buckets, partition.num_buckets):
+        table = content.tables[extras.table]
+        if isinstance(table, SparseTable):
+            table.load_extras(extras.arrays, content.sequence)
+    return content
+
+
+def control_of(chain: Chain, shard: int, partition: Partition) -> dict[str, Any] | None:
+    """Return what a saved shard knew of clock and clients; None if the buckets lay elsewhere."""
+    controls = chain.newest.controls
+    if shard >= len(controls):
+        return None
+    control = controls[shard]
+    same = control.get("partition") == partition.to_mapping()
+    return control if same else None
+
+
+def _whole(table: Table, in_turn: InTurn) -> TablePart:
+    snapshot = table.begin_snapshot()
+
+    def chunks() -> Iterator[RowsChunk]:
+        try:
+            while (chunk := in_turn(snapshot.next_chunk)) is not None:
+                yield chunk
+        finally:
+            in_turn(snapshot.close)
+
+    return TablePart(config=table.config, chunks=chunks(), extras=_extras(table))
+
+
+def _extras(table: Table) -> dict[str, np.ndarray]:
+    return {} if isinstance(table, DenseTable) else table.extras()
