@@ -363,6 +363,28 @@ def test_the_built_in_table_functions_agree_with_numpy(layout: list[int]) -> Non
         np.testing.assert_allclose(found_norms, norms[best], rtol=1e-12)
 
 
+def test_the_statistics_of_rows_come_with_which_rows_there_are() -> None:
+    config = TableConfig("s", optimizer=SGD(), statistics=("clicks", "count", "last_seen", "shows"))
+    counted = SparseTable(config, NUM_BUCKETS)
+    known, missing = KEYS[:2], np.array([2**40, 2**41], np.uint64)
+    for step in (4, 7):
+        counted.push_gradients(known, np.ones((2, 1), np.float32), step, step=step)
+    clicks = np.array([0.5, 3.0], np.float32)
+    counted.push_statistics(known, clicks * 10, clicks, 8, step=7)
+    group = make_group([0] * NUM_BUCKETS)
+    group.views[0] = ShardView(0, {"s": counted}, {}, 9, NUM_BUCKETS, np.arange(NUM_BUCKETS))
+    asked = np.array([missing[0], known[1], known[0], missing[1]], np.uint64)
+    keys, present, statistics = group.call("row_statistics", "s", keys=asked)
+    places = [keys.tolist().index(key) for key in asked.tolist()]
+    assert present[places].tolist() == [False, True, True, False]
+    assert {name: values[places].tolist() for name, values in statistics.items()} == {
+        "count": [0, 2, 2, 0],
+        "last_seen": [0, 7, 7, 0],
+        "shows": [0.0, 30.0, 5.0, 0.0],
+        "clicks": [0.0, 3.0, 0.5, 0.0],
+    }
+
+
 # Functions over a shard
 
 

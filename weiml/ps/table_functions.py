@@ -1,17 +1,18 @@
-"""The built-in functions over all rows of a table; examples of how to write one's own.
+"""The built-in functions over rows of a table; examples of how to write one's own.
 
-Each runs bucket by bucket where the rows are, and answers the same on any number of shards.
+Each runs where the rows are, and answers the same on any number of shards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from weiml.errors import ParameterServerError
 from weiml.ps.functions import get_function
+from weiml.ps.row_store_kernels import copy_payloads
 
 if TYPE_CHECKING:
     from weiml.ps.tables import TableConfig
@@ -58,3 +59,29 @@ def top_rows(
     if k < 1:
         raise ParameterServerError(f"top_rows: k must be 1 or more, got {k}")
     return _top([(keys, np.sqrt(np.square(weights, dtype=np.float64).sum(axis=1)), k)])
+
+
+_Statistics: TypeAlias = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
+
+
+def _join(parts: list[_Statistics]) -> _Statistics:
+    keys = np.concatenate([np.empty(0, np.uint64), *(part[0] for part in parts)])
+    present = np.concatenate([np.empty(0, np.bool_), *(part[1] for part in parts)])
+    names = parts[0][2] if parts else ()
+    return keys, present, {n: np.concatenate([part[2][n] for part in parts]) for n in names}
+
+
+@get_function("row_statistics", level="rows", sees="addresses", merge=_join)
+def row_statistics(config: TableConfig, keys: np.ndarray, addresses: np.ndarray) -> _Statistics:
+    """Return what is counted in the rows of `keys` uint64 (n,): (keys, present, statistics).
+
+    The keys come in another order; present bool (n,) says which have a row; statistics hold those
+    of the table by name, (n,) each: count and last_seen uint32, shows and clicks float32.
+    """
+    words = np.zeros((len(keys), config.payload_words), np.uint32)
+    copy_payloads(addresses, words)
+    statistics: dict[str, np.ndarray] = {}
+    for name in config.statistics:
+        column = words[:, config.statistic_offset(name)].copy()
+        statistics[name] = column.view(np.float32) if name in ("shows", "clicks") else column
+    return keys, addresses != 0, statistics
