@@ -223,7 +223,7 @@ def test_values_given_whole_are_cut_to_the_shards(layout: list[int]) -> None:
 def test_elementwise_functions_are_mapped_in_pieces(
     layout: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weiml.ps.vector_functions._MAP_PIECE", 7)
+    monkeypatch.setattr("weiml.ps.vector_functions._PIECE", 7)
     monkeypatch.setattr("weiml.ps.functions.ELEMENTWISE", dict(ELEMENTWISE))
 
     @numba.vectorize(["float32(float32, float32)"])

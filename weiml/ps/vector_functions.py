@@ -23,7 +23,7 @@ from weiml.ps.vectors import vector_places
 
 __all__: list[str] = []
 
-_MAP_PIECE = 1 << 16  # numbers that a user's function gets at a time: its temporaries stay in cache
+_PIECE = 1 << 14  # numbers worked on at a time, so that temporaries stay in cache
 
 
 # Reductions
@@ -227,9 +227,13 @@ def lincomb(
             f"lincomb needs one coefficient a vector, got {len(coefficients)} for {len(names)}"
         )
     view.check_lengths(*names, out)
-    arrays = [view.read_vector(name) for name in names]
-    addresses = np.array([address_of(array) for array in arrays], np.int64)
-    kernels.lincomb(np.array(coefficients, np.float64), addresses, view.write_vector(out))
+    arrays, target = [view.read_vector(name) for name in names], view.write_vector(out)
+    for start in range(0, target.size, _PIECE):
+        piece = slice(start, start + _PIECE)
+        total = np.zeros(target[piece].size)
+        for coefficient, array in zip(coefficients, arrays, strict=True):
+            kernels.add_scaled(float(coefficient), array[piece], total)
+        target[piece] = total
 
 
 @update_function("soft_threshold")
@@ -258,8 +262,8 @@ def orthant(view: ShardView, w: str, pseudo: str, out: str) -> None:
     """
     view.check_lengths(w, pseudo, out)
     weights, slopes, target = view.read_vector(w), view.read_vector(pseudo), view.write_vector(out)
-    for start in range(0, target.size, _MAP_PIECE):
-        piece = slice(start, start + _MAP_PIECE)
+    for start in range(0, target.size, _PIECE):
+        piece = slice(start, start + _PIECE)
         signs = np.sign(weights[piece])
         target[piece] = np.where(signs == 0, -np.sign(slopes[piece]), signs)
 
@@ -284,8 +288,8 @@ def map_(view: ShardView, function: str, names: Sequence[str], out: str, *scalar
     body = find_elementwise(function)
     view.check_lengths(*names, out)
     arrays, target = [view.read_vector(name) for name in names], view.write_vector(out)
-    for start in range(0, target.size, _MAP_PIECE):
-        piece = slice(start, start + _MAP_PIECE)
+    for start in range(0, target.size, _PIECE):
+        piece = slice(start, start + _PIECE)
         got = np.asarray(body(*(array[piece] for array in arrays), *scalars))
         if got.shape not in ((), target[piece].shape):
             raise ParameterServerError(

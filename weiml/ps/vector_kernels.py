@@ -13,37 +13,29 @@ import numpy as np
 from weiml.ps.memory import floats
 
 __all__ = [
+    "add_scaled",
     "axpy",
     "bucket_dots",
     "bucket_sums",
     "count_bins",
-    "lincomb",
     "orthant_project",
     "pseudo_gradient",
     "soft_threshold",
 ]
 
 _TILE = 2048  # numbers of each vector that stay in cache while all pairs are multiplied
+_LANES = 32  # sums side by side, so that the processor can add several at once
 _ZERO = np.float32(0)
 
 
 @numba.njit(cache=True, nogil=True)
-def _dot(x: np.ndarray, y: np.ndarray) -> float:
-    # Eight sums side by side: one would wait for itself at every step.
-    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = 0.0
-    whole = x.size // 8 * 8
-    for i in range(0, whole, 8):
-        a0 += np.float64(x[i]) * np.float64(y[i])
-        a1 += np.float64(x[i + 1]) * np.float64(y[i + 1])
-        a2 += np.float64(x[i + 2]) * np.float64(y[i + 2])
-        a3 += np.float64(x[i + 3]) * np.float64(y[i + 3])
-        a4 += np.float64(x[i + 4]) * np.float64(y[i + 4])
-        a5 += np.float64(x[i + 5]) * np.float64(y[i + 5])
-        a6 += np.float64(x[i + 6]) * np.float64(y[i + 6])
-        a7 += np.float64(x[i + 7]) * np.float64(y[i + 7])
-    for i in range(whole, x.size):
-        a0 += np.float64(x[i]) * np.float64(y[i])
-    return ((a0 + a4) + (a2 + a6)) + ((a1 + a5) + (a3 + a7))
+def _fold(lanes: np.ndarray) -> float:
+    width = _LANES // 2
+    while width:
+        for k in range(width):
+            lanes[k] += lanes[k + width]
+        width //= 2
+    return lanes[0]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -56,42 +48,49 @@ def bucket_dots(
     pair p is of vectors ``left[p]`` and ``right[p]``.
     """
     buckets = offsets.size - 1
-    out = np.zeros((buckets, left.size), np.float64)
+    out = np.empty((buckets, left.size), np.float64)
+    lanes = np.empty((left.size, _LANES), np.float64)
     for b in range(buckets):
+        lanes[:] = 0.0
         for start in range(offsets[b], offsets[b + 1], _TILE):
             n = min(_TILE, offsets[b + 1] - start)
+            whole = n // _LANES * _LANES
             for p in range(left.size):
                 x = floats(addresses[left[p]] + 4 * start, n)
                 y = floats(addresses[right[p]] + 4 * start, n)
-                out[b, p] += _dot(x, y)
+                own = lanes[p]
+                for i in range(0, whole, _LANES):
+                    for k in range(_LANES):
+                        own[k] += np.float64(x[i + k]) * np.float64(y[i + k])
+                for k in range(n - whole):
+                    own[k] += np.float64(x[whole + k]) * np.float64(y[whole + k])
+        for p in range(left.size):
+            out[b, p] = _fold(lanes[p])
     return out
 
 
 @numba.njit(cache=True, nogil=True)
 def bucket_sums(x: np.ndarray, offsets: np.ndarray, absolute: bool) -> np.ndarray:
     """Return the sums of float32 `x`, or of its absolute values, by bucket: float64 (buckets,)."""
-    out = np.zeros(offsets.size - 1, np.float64)
+    out = np.empty(offsets.size - 1, np.float64)
+    lanes = np.empty(_LANES, np.float64)
     for b in range(offsets.size - 1):
-        start, stop = offsets[b], offsets[b + 1]
-        a0 = a1 = a2 = a3 = 0.0
-        whole = start + (stop - start) // 4 * 4
+        lanes[:] = 0.0
+        part = x[offsets[b] : offsets[b + 1]]
+        whole = part.size // _LANES * _LANES
         if absolute:
-            for i in range(start, whole, 4):
-                a0 += abs(np.float64(x[i]))
-                a1 += abs(np.float64(x[i + 1]))
-                a2 += abs(np.float64(x[i + 2]))
-                a3 += abs(np.float64(x[i + 3]))
-            for i in range(whole, stop):
-                a0 += abs(np.float64(x[i]))
+            for i in range(0, whole, _LANES):
+                for k in range(_LANES):
+                    lanes[k] += np.float64(abs(part[i + k]))
+            for k in range(part.size - whole):
+                lanes[k] += np.float64(abs(part[whole + k]))
         else:
-            for i in range(start, whole, 4):
-                a0 += np.float64(x[i])
-                a1 += np.float64(x[i + 1])
-                a2 += np.float64(x[i + 2])
-                a3 += np.float64(x[i + 3])
-            for i in range(whole, stop):
-                a0 += np.float64(x[i])
-        out[b] = (a0 + a2) + (a1 + a3)
+            for i in range(0, whole, _LANES):
+                for k in range(_LANES):
+                    lanes[k] += np.float64(part[i + k])
+            for k in range(part.size - whole):
+                lanes[k] += np.float64(part[whole + k])
+        out[b] = _fold(lanes)
     return out
 
 
@@ -103,22 +102,10 @@ def axpy(a: float, x: np.ndarray, y: np.ndarray) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def lincomb(coefficients: np.ndarray, addresses: np.ndarray, out: np.ndarray) -> None:
-    """Set `out` float32 (n,) to ``Σ coefficients[j] x_j``; `out` may be one of the vectors.
-
-    Vectors are float32 arrays of length n at `addresses` int64 (m,), coefficients float64 (m,).
-    """
-    total = np.empty(_TILE, np.float64)
-    for start in range(0, out.size, _TILE):
-        n = min(_TILE, out.size - start)
-        total[:n] = 0.0
-        for j in range(addresses.size):
-            c = coefficients[j]
-            x = floats(addresses[j] + 4 * start, n)
-            for i in range(n):
-                total[i] += c * np.float64(x[i])
-        for i in range(n):
-            out[start + i] = np.float32(total[i])
+def add_scaled(a: float, x: np.ndarray, total: np.ndarray) -> None:
+    """Add ``a x`` to `total` float64 (n,) in place; x is float32 (n,)."""
+    for i in range(x.size):
+        total[i] += a * np.float64(x[i])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -138,9 +125,10 @@ def soft_threshold(x: np.ndarray, threshold: np.float32, out: np.ndarray) -> Non
 def orthant_project(x: np.ndarray, y: np.ndarray, sign: np.float32, out: np.ndarray) -> None:
     """Set `out` to x where it has the sign of ``sign · y``, else to 0; all float32 (n,)."""
     for i in range(x.size):
-        s = sign * y[i]
-        same = (x[i] > _ZERO and s > _ZERO) or (x[i] < _ZERO and s < _ZERO)
-        out[i] = x[i] if same else _ZERO
+        v, s = x[i], sign * y[i]
+        # No branches in these loops: signs come at random.
+        same = ((v > _ZERO) & (s > _ZERO)) | ((v < _ZERO) & (s < _ZERO))
+        out[i] = v if same else _ZERO
 
 
 @numba.njit(cache=True, nogil=True)
@@ -148,14 +136,11 @@ def pseudo_gradient(w: np.ndarray, g: np.ndarray, l1: np.float32, out: np.ndarra
     """Set `out` to the pseudo-gradient of ``f(w) + l1 |w|₁``, g the gradient of f; float32 (n,)."""
     for i in range(w.size):
         below, above = g[i] - l1, g[i] + l1
-        if w[i] > _ZERO:
-            out[i] = above
-        elif w[i] < _ZERO or below > _ZERO:
-            out[i] = below
-        elif above < _ZERO:
-            out[i] = above
-        else:
-            out[i] = g[i] * _ZERO  # 0, or NaN
+        slope = g[i] * _ZERO  # 0, or NaN
+        slope = above if above < _ZERO else slope
+        slope = below if below > _ZERO else slope
+        slope = below if w[i] < _ZERO else slope
+        out[i] = above if w[i] > _ZERO else slope
 
 
 @numba.njit(cache=True, nogil=True)
@@ -165,17 +150,19 @@ def count_bins(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
     Bins hold their left edge, the last one its right edge too. NaN lies in none.
     """
     bins = edges.size - 1
-    out = np.zeros(bins, np.int64)
+    size = 1
+    while size < bins:
+        size *= 2
+    padded = np.full(size, np.inf)  # the left edges
+    padded[:bins] = edges[:bins]
+    counts = np.zeros(size + 1, np.int64)
     for i in range(x.size):
         v = np.float64(x[i])
-        if not (edges[0] <= v <= edges[bins]):
-            continue
-        low, high = 0, bins
-        while high - low > 1:
-            middle = (low + high) // 2
-            if edges[middle] <= v:
-                low = middle
-            else:
-                high = middle
-        out[low] += 1
-    return out
+        low = 0
+        step = size // 2
+        while step:
+            low += step if padded[low + step] <= v else 0
+            step //= 2
+        low = low if (v >= edges[0]) & (v <= edges[bins]) else size
+        counts[low] += 1
+    return counts[:bins]
