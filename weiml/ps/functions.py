@@ -46,6 +46,7 @@ def get_function(
     merge: Merge | None = None,
     level: Level = "shard",
     sees: Sees = "state",
+    finish: Callable[[Any], Any] | None = None,
     split: Split | None = None,
 ) -> Callable[[F], F]:
     """Register a function that reads.
@@ -64,7 +65,8 @@ def get_function(
     `merge` makes one answer of a list of partial ones. For "buckets" it gets two at a time and must
     not mind how they are grouped, then a list of the one that is left, empty if there are no rows.
     It may be left out for "rows": then the body gives one row of an array a key, and they come in
-    the keys' order.
+    the keys' order. `finish` makes the answer of what was merged, as a mean is made of a sum and a
+    count.
 
     `split(arguments, buckets, num_buckets)` returns the arguments for a shard with these buckets,
     for arguments with one element a number of a vector (`weiml.ps.vectors.vector_places`).
@@ -83,6 +85,7 @@ def get_function(
             level=level,
             sees=sees,
             merge_all=merge,
+            finish=finish,
             split=split,
         )
         _register(FUNCTIONS, name, function)

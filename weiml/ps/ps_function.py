@@ -41,6 +41,7 @@ class PsFunction:
     sees: Sees = "state"
     missing: Literal["insert", "skip"] = "insert"
     merge_all: Merge | None = None
+    finish: Callable[[Any], Any] | None = None
     split: Split | None = None
 
     def check(self, arguments: Sequence[Any], keys: np.ndarray | None = None) -> None:
@@ -57,9 +58,9 @@ class PsFunction:
                 else f"{where} is over all of a shard, not over rows: call it without keys"
             )
         level = level_for(self.level)
-        rest = list(inspect.signature(self.body).parameters.values())[len(level.given) :]
+        own = [p.replace(annotation=p.empty) for p in _parameters(self.body)[len(level.given) :]]
         named = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY) for n in level.shown]
-        signature = inspect.Signature(named + rest)
+        signature = inspect.Signature(named + own)
         try:
             signature.bind(*arguments)
         except TypeError as error:
@@ -106,7 +107,12 @@ class PsFunction:
         """
         if self.kind == "update":
             return None
-        return level_for(self.level).merge(self, partials, places)
+        answer = level_for(self.level).merge(self, partials, places)
+        return answer if self.finish is None else self.finish(answer)
+
+
+def _parameters(body: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(body).parameters.values())
 
 
 def _check_plain(name: str, arguments: Sequence[Any]) -> None:

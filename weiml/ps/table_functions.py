@@ -28,19 +28,21 @@ def count_above(
     return int((np.abs(weights) > threshold).any(axis=1).sum())
 
 
-def _add_bins(parts: list[np.ndarray]) -> np.ndarray | int:
-    return sum(parts)
-
-
-@get_function("weight_histogram", level="buckets", sees="weights", merge=_add_bins)
+@get_function("weight_histogram", level="buckets", sees="weights", merge=sum)
 def weight_histogram(
     config: TableConfig, keys: np.ndarray, weights: np.ndarray, edges: Sequence[float] | np.ndarray
 ) -> np.ndarray:
-    """Return how many weights lie between ascending `edges` (m,): int64 (m - 1,)."""
+    """Return how many weights lie between ascending `edges` (m,): int64 (m - 1,).
+
+    The bins are numpy's. Of a table without rows it is 0.
+    """
     return np.histogram(weights, np.asarray(edges, np.float64))[0].astype(np.int64)
 
 
-def _top(parts: list[tuple[np.ndarray, np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray, int]:
+_Best: TypeAlias = tuple[np.ndarray, np.ndarray, int]
+
+
+def _join_best(parts: list[_Best]) -> _Best:
     keys = np.concatenate([np.empty(0, np.uint64), *(part[0] for part in parts)])
     norms = np.concatenate([np.empty(0, np.float64), *(part[1] for part in parts)])
     k = parts[0][2] if parts else 0
@@ -48,17 +50,17 @@ def _top(parts: list[tuple[np.ndarray, np.ndarray, int]]) -> tuple[np.ndarray, n
     return keys[best], norms[best], k
 
 
-@get_function("top_rows", level="buckets", sees="weights", merge=_top)
-def top_rows(
-    config: TableConfig, keys: np.ndarray, weights: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return the k rows of the largest L2 norm: (keys, norms float64, k), largest first.
+@get_function(
+    "top_rows", level="buckets", sees="weights", merge=_join_best, finish=lambda best: best[:2]
+)
+def top_rows(config: TableConfig, keys: np.ndarray, weights: np.ndarray, k: int) -> _Best:
+    """Return the k rows of the largest L2 norm, largest first: (keys uint64, norms float64).
 
     Rows of one norm come in the order of their keys.
     """
     if k < 1:
-        raise ParameterServerError(f"top_rows: k must be 1 or more, got {k}")
-    return _top([(keys, np.sqrt(np.square(weights, dtype=np.float64).sum(axis=1)), k)])
+        raise ParameterServerError(f"k must be 1 or more, got {k}")
+    return _join_best([(keys, np.sqrt(np.square(weights, dtype=np.float64).sum(axis=1)), k)])
 
 
 _Statistics: TypeAlias = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
