@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -568,3 +569,16 @@ def test_a_bfloat16_table_gives_and_takes_float32_states() -> None:
     view = ShardView(0, {"t": table}, {}, 2, NUM_BUCKETS, np.arange(NUM_BUCKETS))
     find_function("halve").run(view, "t")
     np.testing.assert_array_equal(table.pull_weights(KEYS), np.full((len(KEYS), 3), 4))
+
+
+def test_the_documentation_runs_as_it_stands(root: Path) -> None:
+    text = (root / "docs" / "ps-functions.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 5
+    names: dict[str, Any] = {"__name__": "ps_functions_documentation"}
+    for block in blocks:
+        # Without a file numba keeps no compiled code.
+        exec(block.replace("cache=True, ", ""), names)
+    built_in = {n for n, f in FUNCTIONS.items() if f.body.__module__.endswith("vector_functions")}
+    missing = {name for name in built_in if f"`{name}" not in text}
+    assert not missing
