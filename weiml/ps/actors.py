@@ -131,6 +131,8 @@ class ShardActor:
             answer = self._shard.serve(verb, *arguments)
             self._metrics.pulls.add(time.perf_counter() - begun)
             return answer
+        if verb == "status":
+            return await self.status()
         stamped = verb in READS or verb in WRITES
         if stamped:
             await self._until_free(verb, arguments[0])
