@@ -39,7 +39,9 @@ def _locate(
     for i in range(keys.size):
         if keys[i] < np.uint64(rows):
             row = np.int64(keys[i])
-            bucket = np.int64(row * scale)  # a guess, off by the roundings
+            # The last bucket that starts at most at the row is ⌈(row + 1) · buckets / rows⌉ - 1; in
+            # floats that is off by one at most.
+            bucket = np.int64((row + 1) * scale)
             bucket -= bucket >= buckets
             while starts[bucket] > row:
                 bucket -= 1
