@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from weiml.errors import ConfigError, ParameterServerError
 from weiml.ps.dense import DenseTable
+from weiml.ps.embedded import EmbeddedParameterServer
 from weiml.ps.functions import (
     ELEMENTWISE,
     FUNCTIONS,
@@ -548,9 +549,12 @@ def test_modules_of_functions_are_imported_by_name_or_the_error_says_which(
         "    return len(view.table(table))\n"
     )
     (tmp_path / "my_broken_functions.py").write_text("import nothing_of_that_name\n")
+    with EmbeddedParameterServer(2, function_modules=("my_functions",)) as server:
+        server.create_table(SPARSE)
+        client = server.client()
+        client.push("sparse", KEYS, np.ones((len(KEYS), 2), np.float32))
+        assert client.call("rows_here", "sparse").wait() == len(KEYS)
     load_function_modules(["my_functions"])
-    load_function_modules(["my_functions"])
-    assert make_group([0, 1] * 8).call("rows_here", "sparse") == len(KEYS)
     with pytest.raises(ConfigError, match="'my_broken_functions' cannot be .*nothing_of_that"):
         load_function_modules(["my_broken_functions"])
     with pytest.raises(ConfigError, match="'my_missing_functions' cannot be imported"):

@@ -17,7 +17,7 @@ from weiml.config import nearest
 from weiml.errors import ParameterServerError
 from weiml.ps.base import Client, PullWhat, PushWhat, Ticket
 from weiml.ps.delta import Cut, Delta, merge_deltas
-from weiml.ps.functions import find_function
+from weiml.ps.functions import find_function, load_function_modules
 from weiml.ps.partition import Partition
 from weiml.ps.requests import (
     EveryShard,
@@ -159,6 +159,7 @@ class ShardedClient(Client):
 
     def call(self, function: str, *arguments: Any, keys: np.ndarray | None = None) -> Ticket:
         """Run a function on the shards; see `Client.call`."""
+        load_function_modules(self._transport.config.function_modules)
         found = find_function(function)
         found.check(arguments, keys)
         verb = "call" if found.kind == "get" else "update"
