@@ -24,7 +24,7 @@ __all__ = ["Dictionary", "KeyTable", "PackedKeys"]
 
 _BLOCK = 128
 _SMALLEST = 1024
-_AHEAD = 12
+_AHEAD = 64
 _RADIX = 11
 _EPOCHS = itertools.count()
 _U1, _U6, _U63, _U64 = (np.uint64(n) for n in (1, 6, 63, 64))
@@ -100,7 +100,7 @@ class Dictionary:
 
     def _reserve(self, count: int) -> None:
         size = len(self._slots)
-        while 2 * count > size:
+        while 4 * count > 3 * size:
             size *= 2
         if size > len(self._slots):
             slots = np.zeros((size, 2), np.uint64)
@@ -168,19 +168,23 @@ def _number(
     mask = np.uint64(slots.shape[0] - 1)
     at = slots.ctypes.data
     known = count
-    for i in range(keys.size):
-        if i + _AHEAD < keys.size:
-            prefetch(at + 16 * np.int64(mix64(keys[i + _AHEAD]) & mask))
-        key = keys[i]
-        slot = mix64(key) & mask
-        while slots[slot, 1] != 0 and slots[slot, 0] != key:
-            slot = (slot + _U1) & mask
-        if slots[slot, 1] == 0:
-            new[count - known] = key
-            count += 1
-            slots[slot, 0] = key
-            slots[slot, 1] = np.uint64(count)
-        numbered[i] = (slots[slot, 1] - _U1) << np.uint64(32) | np.uint64(i)
+    homes = np.empty(_AHEAD, np.uint64)
+    for start in range(0, keys.size, _AHEAD):
+        block = keys[start : start + _AHEAD]
+        for j in range(block.size):
+            homes[j] = mix64(block[j]) & mask
+            prefetch(at + 16 * np.int64(homes[j]))
+        for j in range(block.size):
+            key, slot = block[j], homes[j]
+            while slots[slot, 1] != 0 and slots[slot, 0] != key:
+                slot = (slot + _U1) & mask
+            if slots[slot, 1] == 0:
+                new[count - known] = key
+                count += 1
+                slots[slot, 0] = key
+                slots[slot, 1] = np.uint64(count)
+            number = slots[slot, 1] - _U1
+            numbered[start + j] = number << np.uint64(32) | np.uint64(start + j)
     return count
 
 

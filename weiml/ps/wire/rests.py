@@ -15,37 +15,48 @@ from weiml.ps.memory import prefetch
 __all__ = ["Rests"]
 
 _SMALLEST = 1024  # rows that an empty table has room for
-_AHEAD = 12  # slots asked for before they are looked at
-_NONE = np.int32(-1)
+_AHEAD = 32  # keys or rows asked for before they are looked at
+_ONE = np.uint64(1)
+_ZERO = np.float32(0)
 
-_FREE, _KNOWN, _USED, _HELD = (np.uint8(n) for n in (0, 1, 2, 4))
+# Of a row: used since the hand came by; held back rather than rounded off.
+_USED, _HELD = np.uint8(1), np.uint8(2)
 
 
 @numba.njit(inline="always")
-def _slot_of(slots: np.ndarray, row_keys: np.ndarray, key: np.uint64) -> int:
-    """Return the slot of `key`, or the free one where it would go."""
-    mask = np.uint64(slots.size - 1)
-    slot = mix64(key) & mask
-    while slots[slot] >= 0 and row_keys[slots[slot]] != key:
-        slot = (slot + np.uint64(1)) & mask
-    return int(slot)
+def _slot_of(slots: np.ndarray, home: np.uint64, key: np.uint64) -> np.uint64:
+    """Return the slot of `key`, or the free one where it would go. A slot is (key, row + 1)."""
+    mask = np.uint64(slots.shape[0] - 1)
+    slot = home & mask
+    while slots[slot, 1] != 0 and slots[slot, 0] != key:
+        slot = (slot + _ONE) & mask
+    return slot
 
 
 @numba.njit(cache=True, nogil=True)
-def _find(slots: np.ndarray, row_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    mask = np.uint64(slots.size - 1)
+def _find(slots: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Return the row of each key, -1 where it has none."""
+    mask = np.uint64(slots.shape[0] - 1)
     at = slots.ctypes.data
-    out = np.empty(keys.size, np.int32)
-    for i in range(keys.size):
-        if i + _AHEAD < keys.size:
-            prefetch(at + 4 * np.int64(mix64(keys[i + _AHEAD]) & mask))
-        out[i] = slots[_slot_of(slots, row_keys, keys[i])]
+    out = np.empty(keys.size, np.int64)
+    homes = np.empty(_AHEAD, np.uint64)
+    for start in range(0, keys.size, _AHEAD):
+        block = keys[start : start + _AHEAD]
+        for j in range(block.size):
+            homes[j] = mix64(block[j])
+            prefetch(at + 16 * np.int64(homes[j] & mask))
+        for j in range(block.size):
+            slot = _slot_of(slots, homes[j], block[j])
+            out[start + j] = np.int64(slots[slot, 1]) - 1
     return out
 
 
 @numba.njit(cache=True, nogil=True)
 def _add(rests: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
+    at, size = rests.ctypes.data, 4 * rests.shape[1]
     for i in range(rows.size):
+        if i + _AHEAD < rows.size:
+            prefetch(at + size * rows[i + _AHEAD])
         if rows[i] >= 0:
             for c in range(values.shape[1]):
                 values[i, c] += rests[rows[i], c]
@@ -53,36 +64,68 @@ def _add(rests: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def _take(rests: np.ndarray, flags: np.ndarray, rows: np.ndarray, values: np.ndarray) -> None:
-    zero = np.float32(0)
+    at, size = rests.ctypes.data, 4 * rests.shape[1]
     for i in range(rows.size):
+        if i + _AHEAD < rows.size:
+            prefetch(at + size * rows[i + _AHEAD])
         row = rows[i]
         if row >= 0:
             for c in range(values.shape[1]):
                 values[i, c] += rests[row, c]
-                rests[row, c] = zero
-            flags[row] = _KNOWN | _USED
+                rests[row, c] = _ZERO
+            flags[row] = _USED
 
 
 @numba.njit(cache=True, nogil=True)
-def _remove(slots: np.ndarray, row_keys: np.ndarray, key: np.uint64) -> None:
+def _remove(slots: np.ndarray, key: np.uint64) -> None:
     """Free the slot of `key`, moving later ones of its run up so that all are still found."""
-    mask = np.uint64(slots.size - 1)
-    hole = np.uint64(_slot_of(slots, row_keys, key))
-    slots[hole] = _NONE
-    slot = (hole + np.uint64(1)) & mask
-    while slots[slot] >= 0:
-        home = mix64(row_keys[slots[slot]]) & mask
+    mask = np.uint64(slots.shape[0] - 1)
+    hole = _slot_of(slots, mix64(key), key)
+    slot = (hole + _ONE) & mask
+    while slots[slot, 1] != 0:
+        home = mix64(slots[slot, 0]) & mask
         if ((slot - home) & mask) >= ((slot - hole) & mask):
-            slots[hole] = slots[slot]
-            slots[slot] = _NONE
+            slots[hole, 0], slots[hole, 1] = slots[slot, 0], slots[slot, 1]
             hole = slot
-        slot = (slot + np.uint64(1)) & mask
+        slot = (slot + _ONE) & mask
+    slots[hole, 1] = 0
 
 
 @numba.njit(cache=True, nogil=True)
 def _insert_all(slots: np.ndarray, row_keys: np.ndarray, count: int) -> None:
     for row in range(count):
-        slots[_slot_of(slots, row_keys, row_keys[row])] = row
+        slot = _slot_of(slots, mix64(row_keys[row]), row_keys[row])
+        slots[slot, 0] = row_keys[row]
+        slots[slot, 1] = np.uint64(row + 1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _evicted(
+    slots: np.ndarray,
+    row_keys: np.ndarray,
+    flags: np.ndarray,
+    rests: np.ndarray,
+    hands: np.ndarray,
+    late_keys: np.ndarray,
+    late_rows: np.ndarray,
+    dropped: np.ndarray,
+) -> int:
+    """Return a row that was made free, its rest kept as late if it was held back."""
+    while True:
+        row = hands[1]
+        hands[1] = row + 1 if row + 1 < row_keys.size else 0
+        if flags[row] & _USED:
+            flags[row] &= ~_USED
+            continue
+        _remove(slots, row_keys[row])
+        if flags[row] & _HELD:
+            late_keys[hands[2]] = row_keys[row]
+            late_rows[hands[2]] = rests[row]
+            hands[2] += 1
+        else:
+            for c in range(rests.shape[1]):
+                dropped[0] += abs(rests[row, c])
+        return int(row)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -107,17 +150,21 @@ def _put(
     `hands`: (rows in use, the hand, late rows so far). Unless `full`, the table may still grow.
     """
     width = left.shape[1]
+    at, size = rests.ctypes.data, 4 * width
     for i in range(start, keys.size):
+        if i + _AHEAD < keys.size:
+            prefetch(at + size * rows[i + _AHEAD])
         some = False
         for c in range(width):
-            some |= left[i, c] != np.float32(0)
+            some |= left[i, c] != _ZERO
         if not some:
             continue
-        row = np.int64(rows[i])
+        row = rows[i]
         # The row found before the push may have been given to another key meanwhile.
-        if row < 0 or row_keys[row] != keys[i]:
-            slot = _slot_of(slots, row_keys, keys[i])
-            row = np.int64(slots[slot])
+        if row < 0 or (full and row_keys[row] != keys[i]):
+            home = mix64(keys[i])
+            slot = _slot_of(slots, home, keys[i])
+            row = np.int64(slots[slot, 1]) - 1
             if row < 0:
                 if hands[0] < row_keys.size:
                     row = hands[0]
@@ -128,47 +175,17 @@ def _put(
                     row = _evicted(
                         slots, row_keys, flags, rests, hands, late_keys, late_rows, dropped
                     )
-                    slot = _slot_of(slots, row_keys, keys[i])
+                    slot = _slot_of(slots, home, keys[i])
                 row_keys[row] = keys[i]
-                slots[slot] = row
-                flags[row] = _KNOWN
+                slots[slot, 0] = keys[i]
+                slots[slot, 1] = np.uint64(row + 1)
+                flags[row] = 0
                 for c in range(width):
-                    rests[row, c] = np.float32(0)
+                    rests[row, c] = _ZERO
         for c in range(width):
             rests[row, c] += left[i, c]
-        flags[row] |= _KNOWN | _USED
-        if not sent[i]:
-            flags[row] |= _HELD
-    return keys.size
-
-
-@numba.njit(cache=True, nogil=True)
-def _evicted(
-    slots: np.ndarray,
-    row_keys: np.ndarray,
-    flags: np.ndarray,
-    rests: np.ndarray,
-    hands: np.ndarray,
-    late_keys: np.ndarray,
-    late_rows: np.ndarray,
-    dropped: np.ndarray,
-) -> int:
-    """Return a row that was made free, its rest kept as late if it was held back."""
-    while True:
-        row = hands[1]
-        hands[1] = row + 1 if row + 1 < row_keys.size else 0
-        if flags[row] & _USED:
-            flags[row] &= ~_USED
-            continue
-        _remove(slots, row_keys, row_keys[row])
-        if flags[row] & _HELD:
-            late_keys[hands[2]] = row_keys[row]
-            late_rows[hands[2]] = rests[row]
-            hands[2] += 1
-        else:
-            for c in range(rests.shape[1]):
-                dropped[0] += abs(rests[row, c])
-        return row
+        flags[row] |= _USED if sent[i] else _USED | _HELD
+    return int(keys.size)
 
 
 class Rests:
@@ -199,7 +216,7 @@ class Rests:
         if not len(self):
             return None
         out = np.zeros((keys.size, self.width), np.float32)
-        _add(self._rests, _find(self._slots, self._row_keys, keys), out)
+        _add(self._rests, _find(self._slots, keys), out)
         return out
 
     def take(self, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -207,7 +224,7 @@ class Rests:
 
         Of a key that occurs twice the first gets the rest.
         """
-        rows = np.asarray(_find(self._slots, self._row_keys, keys))
+        rows = np.asarray(_find(self._slots, keys))
         _take(self._rests, self._flags, rows, values)
         return rows
 
@@ -272,6 +289,5 @@ class Rests:
         row_keys[:count], flags[:count] = self._row_keys[:count], self._flags[:count]
         rests[:count] = self._rests[:count]
         self._row_keys, self._flags, self._rests = row_keys, flags, rests
-        num_slots = 1 << (2 * room - 1).bit_length()
-        self._slots = np.full(num_slots, _NONE, np.int32)
+        self._slots = np.zeros((1 << (4 * room // 3).bit_length(), 2), np.uint64)
         _insert_all(self._slots, self._row_keys, count)
