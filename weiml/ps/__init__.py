@@ -14,12 +14,19 @@ from weiml.ps.embedded import EmbeddedParameterServer
 from weiml.ps.index import KeyIndex
 from weiml.ps.kernels import ftrl_step, ftrl_weight
 from weiml.ps.optimizers import (
+    ASGD,
     FTRL,
     OPTIMIZERS,
     SGD,
     Adagrad,
+    Adam,
+    AdamW,
+    GroupFTRL,
+    MatrixOptimizer,
+    Momentum,
     Optimizer,
     OptimizerConfig,
+    RMSProp,
     optimizer_from_mapping,
     register_optimizer,
 )
@@ -30,20 +37,27 @@ if TYPE_CHECKING:
     from weiml.ps.ray_server import RayParameterServer, list_groups
 
 __all__ = [
+    "ASGD",
     "FTRL",
     "OPTIMIZERS",
     "SGD",
     "Adagrad",
+    "Adam",
+    "AdamW",
     "Client",
     "Cut",
     "Delta",
     "EmbeddedParameterServer",
     "GroupConfig",
+    "GroupFTRL",
     "KeyIndex",
+    "MatrixOptimizer",
+    "Momentum",
     "Optimizer",
     "OptimizerConfig",
     "ParameterServer",
     "Partition",
+    "RMSProp",
     "RayParameterServer",
     "SparseTable",
     "TableConfig",
