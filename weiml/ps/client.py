@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ class ShardedClient(Client):
         self._transport = transport
         self._partition = transport.partition
         self._sender = Sender(self.wire)
+        self._bsp = config.staleness == 0
         self._id = uuid.uuid4().hex
         self._finished = False
         self._num_ticks = 0
@@ -86,8 +88,13 @@ class ShardedClient(Client):
         width = config.dim if what == "weights" else config.width
         codec = self.wire.pull_codec(what)
         request = RowRequest("pull", keys, (table,), (what, codec), config.rows)
+        held = None
+        if what == "state":
+            # A prefetch shows the pushes before it, or under BSP those of the tick it waits for.
+            patient = ahead > 0 and self.worker is not None and self._bsp
+            held = self._sender.held(table, keys, at_once=not patient)
         parts = self._send(request, ahead)
-        return Ticket(lambda: self._gather(parts, (len(keys), width)))
+        return Ticket(lambda: _sum(self._gather(parts, (len(keys), width)), held))
 
     def push(
         self,
@@ -510,6 +517,11 @@ class ShardedClient(Client):
                 f"{where}: {what} of {worker} for {which} are not finite: {values[at]}; "
                 f"nothing was pushed. Lower the learning rate or look at the example"
             )
+
+
+def _sum(rows: np.ndarray, held: Callable[[], np.ndarray | None] | None) -> np.ndarray:
+    more = None if held is None else held()
+    return rows if more is None else rows + more
 
 
 def _places(part: Part) -> Any:

@@ -5,7 +5,8 @@ Puts the pieces of `weiml.ps.wire` together as a `WireConfig` asks; exact by def
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +57,21 @@ class Sender:
             return [Rows(keys, values, counts, squares)]
         pushes = self._compressor.compress(table, what, keys, values, counts, squares)
         return [Rows(p.keys, p.values, p.counts, p.squares) for p in pushes]
+
+    def held(
+        self, table: str, keys: np.ndarray, *, at_once: bool
+    ) -> Callable[[], np.ndarray | None] | None:
+        """Return how to get what of the keys' differences is not sent yet, for a pulled state.
+
+        With it a client reads its own writes although part of them has not left. `at_once`: as it
+        is now; otherwise as it will be when asked.
+        """
+        if self._compressor is None:
+            return None
+        if not at_once:
+            return partial(self._compressor.held, table, "differences", keys)
+        rows = self._compressor.held(table, "differences", keys)
+        return lambda: rows
 
     def drain(self) -> Iterator[tuple[str, Any, Rows]]:
         """Yield (table, what, rows) of all that was held back, and forget it."""
