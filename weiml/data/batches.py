@@ -22,7 +22,7 @@ import pyarrow.ipc
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch, FeatureEncoder, FeatureSpec
 
-__all__ = ["BatchDataset", "write_batches"]
+__all__ = ["BatchDataset", "rebatch", "write_batches"]
 
 _FORMAT = 1
 _MANIFEST = "dataset.json"
@@ -133,6 +133,9 @@ class BatchDataset:
     def __len__(self) -> int:
         return self.num_examples
 
+    def __str__(self) -> str:
+        return str(self.folder)
+
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of the sparse slots."""
@@ -198,7 +201,7 @@ class BatchDataset:
             if seed is None
             else self._shuffled(start, start + length, np.random.SeedSequence((seed, epoch)))
         )
-        return _rebatch(pieces, batch_size, drop_last)
+        return rebatch(pieces, batch_size, drop_last)
 
     def _ordered(self, start: int, stop: int) -> Iterator[Batch]:
         for part in self._parts:
@@ -229,8 +232,8 @@ class BatchDataset:
         return pieces[0] if len(pieces) == 1 else Batch.concat(pieces)
 
 
-def _rebatch(pieces: Iterable[Batch], batch_size: int, drop_last: bool) -> Iterator[Batch]:
-    """Cut pieces into batches, joining across borders."""
+def rebatch(pieces: Iterable[Batch], batch_size: int, drop_last: bool) -> Iterator[Batch]:
+    """Yield batches of `batch_size` examples, cut from pieces and joined across their borders."""
     rest: Batch | None = None
     for piece in pieces:
         at = 0
@@ -285,7 +288,7 @@ def _write_parts(
 
 
 def _rebatch_or_empty(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
-    """Like `_rebatch`, but where there are only empty batches yield one of them."""
+    """Like `rebatch`, but where there are only empty batches yield one of them."""
     empty: Batch | None = None
     full = False
 
@@ -297,7 +300,7 @@ def _rebatch_or_empty(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
             else:
                 empty = batch
 
-    for batch in _rebatch(not_empty(), size, drop_last=False):
+    for batch in rebatch(not_empty(), size, drop_last=False):
         full = True
         yield batch
     if not full and empty is not None:

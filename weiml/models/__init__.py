@@ -14,6 +14,7 @@ from weiml.models.base import (
     register_model,
 )
 from weiml.models.baselines import Baseline, DenseLogit, ItemPopularity, UserItemMean
+from weiml.models.fetch import Fetch, Prepared
 from weiml.models.folder import ModelFolder, save_model
 from weiml.models.logistic_regression import LogisticRegression, LogisticRegressionConfig
 from weiml.models.metrics import (
@@ -29,6 +30,7 @@ from weiml.models.metrics import (
     roc_curve,
 )
 from weiml.models.predictor import DENSE_VECTOR, Predictor
+from weiml.models.stages import Stages
 from weiml.models.wide_deep import WideDeep, WideDeepConfig
 
 __all__ = [
@@ -38,14 +40,17 @@ __all__ = [
     "CalibrationCurve",
     "Columns",
     "DenseLogit",
+    "Fetch",
     "ItemPopularity",
     "LogisticRegression",
     "LogisticRegressionConfig",
     "Model",
     "ModelFolder",
     "Predictor",
+    "Prepared",
     "RocCurve",
     "Rows",
+    "Stages",
     "StepResult",
     "TrainingStep",
     "UserItemMean",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ __all__ = ["Stages"]
 
 
 class Stages:
-    """A stop-watch with a reading for each stage. For one thread.
+    """A stop-watch with a reading for each stage; threads may share it.
 
     Example:
         >>> stages = Stages()
@@ -24,6 +25,7 @@ class Stages:
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -36,9 +38,11 @@ class Stages:
 
     def add(self, stage: str, seconds: float) -> None:
         """Count `seconds` as part of `stage`."""
-        self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+        with self._lock:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
     def take(self) -> dict[str, float]:
         """Return the seconds of each stage since the last call, and begin anew."""
-        seconds, self._seconds = self._seconds, {}
+        with self._lock:
+            seconds, self._seconds = self._seconds, {}
         return seconds

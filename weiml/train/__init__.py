@@ -1,10 +1,11 @@
-"""Training: the loop over workers and servers, evaluation, learning online."""
+"""Training: the loop over workers and servers, one pass over a stream, learning online."""
 
 from __future__ import annotations
 
 from weiml.train.config import TrainConfig
 from weiml.train.evaluate import evaluate_model, score_dataset
 from weiml.train.online import OnlineTrainer, ProgressiveMetrics
+from weiml.train.stream import StreamResult, StreamTrainer
 from weiml.train.trainer import Progress, ProgressCallback, Trainer, TrainResult, make_server
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "Progress",
     "ProgressCallback",
     "ProgressiveMetrics",
+    "StreamResult",
+    "StreamTrainer",
     "TrainConfig",
     "TrainResult",
     "Trainer",

@@ -34,6 +34,7 @@ __all__ = [
     "TrainResult",
     "Trainer",
     "check_new_folder",
+    "make_group",
     "make_server",
 ]
 
@@ -161,7 +162,7 @@ class Trainer:
                 stack.enter_context(ray_running())
             server = self._server or stack.enter_context(make_server(self.config))
             embedded = isinstance(server, EmbeddedParameterServer)
-            group = stack.enter_context(_make_group(self.config, embedded=embedded))
+            group = stack.enter_context(make_group(self.config, embedded=embedded))
             run = _Run(self, server, group, train, validation, Path(files.name), progress)
             run.start()
             for epoch in range(self.config.epochs):
@@ -219,7 +220,7 @@ class _Run:
             columns=self._columns,
             seed=self.config.seed,
             batch_size=self.config.batch_size,
-            dataset=str(self.train.folder.resolve()),
+            source=BatchDataset.open(self.train.folder.resolve()),  # workers may run elsewhere
             server=self.server,
         )
         self.group.execute(work.start_worker, spec)
@@ -349,7 +350,8 @@ def make_server(config: TrainConfig, *, name: str | None = None) -> ParameterSer
     )
 
 
-def _make_group(config: TrainConfig, *, embedded: bool) -> Group:
+def make_group(config: TrainConfig, *, embedded: bool) -> Group:
+    """Make the workers: in this process beside an embedded server, else as Ray actors."""
     if embedded:
         return LocalGroup(config.num_workers)
     return WorkerGroup.create(

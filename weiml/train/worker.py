@@ -1,5 +1,8 @@
 """What runs on each worker: its part of the batches through its copy of the model.
 
+Three things go on at once: a thread reads batches and makes them ready, the rows of the next batch
+are on their way from the servers, and the batch whose rows are here is trained on.
+
 These functions run by `weiml.group.Group`, unchanged in this process and in Ray actors. They know
 no driver and no validation.
 """
@@ -13,16 +16,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from weiml.data import BatchDataset
+from weiml.data import BatchSource, read_ahead
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.group import WorkerContext
-from weiml.models import Columns, Model, StepResult, build_model
+from weiml.models import Columns, Fetch, Model, Prepared, StepResult, build_model
 from weiml.ps import Client, ParameterServer
 
 __all__ = [
     "ChunkResult",
     "WorkerSpec",
+    "check_inputs",
+    "check_result",
     "dense_part",
     "finish",
     "run_steps",
@@ -40,9 +45,13 @@ class WorkerSpec:
     columns: Columns
     seed: int
     batch_size: int
-    dataset: str
-    """Folder of the training set."""
+    source: BatchSource
+    """The training set."""
     server: ParameterServer
+    shuffled: bool = True
+    """Whether each epoch has an order of its own, or that of the source."""
+    dense: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
+    """What `dense_part` gave, to go on from; None: as the seed says."""
 
 
 class ChunkResult(NamedTuple):
@@ -53,6 +62,10 @@ class ChunkResult(NamedTuple):
     weight: float
     loss: float
     """Sum of weighted log-losses."""
+    seconds: dict[str, float]
+    """Where the time went: read (waiting for the thread that reads), pull (waiting for rows), mend,
+    compute, push, tick (waiting for the servers to have it all); and beside them, in the thread
+    that reads, prepare."""
 
 
 @dataclass
@@ -60,8 +73,9 @@ class _Worker:
     spec: WorkerSpec
     model: Model
     client: Client
-    dataset: BatchDataset
-    batches: Iterator[Batch]
+    batches: Iterator[Prepared]
+    ahead: Fetch | None = None
+    """The next batch, its rows asked for."""
     epoch: int = 0
     steps: int = 0
 
@@ -71,11 +85,13 @@ def start_worker(context: WorkerContext, spec: WorkerSpec) -> None:
     model = build_model(
         spec.model, spec.model_config, spec.columns, seed=spec.seed, rank=context.rank
     )
+    if spec.dense is not None:
+        model.set_dense_vector(spec.dense[0])
+        model.set_dense_state(spec.dense[1])
     context.memory["worker"] = _Worker(
         spec=spec,
         model=model,
         client=spec.server.client(context.rank),
-        dataset=BatchDataset.open(spec.dataset),
         batches=iter(()),
     )
 
@@ -85,40 +101,46 @@ def start_epoch(context: WorkerContext, epoch: int) -> None:
     worker = _worker(context)
     worker.epoch = epoch
     worker.steps = 0
-    worker.batches = worker.dataset.iter_batches(
-        worker.spec.batch_size,
-        seed=worker.spec.seed,
-        epoch=epoch,
-        worker=context.rank,
-        num_workers=context.num_workers,
-    )
+    worker.batches = read_ahead(_prepared(context, worker))
+    worker.ahead = None
 
 
 def run_steps(context: WorkerContext, count: int) -> Generator[np.ndarray | None, Any, ChunkResult]:
-    """Take up to `count` steps; all workers have equally many. A `weiml.group.Collective`."""
+    """Take up to `count` steps; all workers have equally many. A `weiml.group.Collective`.
+
+    Under BSP the pull for the next step waits on the servers for this worker's tick. With looser
+    clocks it does not, and misses what this step pushes; see `Model.step`.
+    """
     worker = _worker(context)
-    taken = ChunkResult(0, 0, 0.0, 0.0)
+    stages = worker.model.stages
+    patient = worker.spec.server.config.staleness == 0
+    taken = ChunkResult(0, 0, 0.0, 0.0, {})
     for _ in range(count):
-        batch = next(worker.batches, None)
-        if batch is None:
+        fetch = worker.ahead or _fetch(worker, ahead=0)
+        if fetch is None:
             break
         worker.steps += 1
         where = f"worker {context.rank}, epoch {worker.epoch + 1}, step {worker.steps}"
-        _check_inputs(worker, batch, where)
-        result = yield from worker.model.step(worker.client, batch)
-        _check_result(worker, result, where)
-        ticket = worker.client.tick()
+        check_inputs(fetch.prepared.batch, f"{worker.spec.source}, {where}")
+        worker.ahead = _fetch(worker, ahead=1)
+        result = yield from worker.model.step(
+            worker.client, fetch, missed_by=None if patient else worker.ahead
+        )
+        check_result(result, worker.model, where)
+        with stages.timed("tick"):
+            ticket = worker.client.tick()
         # Under BSP the others must tick before this worker may read again.
         yield None
-        taken = ChunkResult(
-            taken.steps + 1,
-            taken.examples + result.examples,
-            taken.weight + result.weight,
-            taken.loss + result.loss,
+        taken = taken._replace(
+            steps=taken.steps + 1,
+            examples=taken.examples + result.examples,
+            weight=taken.weight + result.weight,
+            loss=taken.loss + result.loss,
         )
     if taken.steps:
-        worker.client.wait(ticket)
-    return taken
+        with stages.timed("tick"):
+            worker.client.wait(ticket)
+    return taken._replace(seconds=stages.take())
 
 
 def dense_part(context: WorkerContext) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
@@ -140,20 +162,48 @@ def _worker(context: WorkerContext) -> _Worker:
     return worker
 
 
-def _check_inputs(worker: _Worker, batch: Batch, where: str) -> None:
+def _prepared(context: WorkerContext, worker: _Worker) -> Iterator[Prepared]:
+    """Read the worker's part of an epoch and make it ready."""
+    spec = worker.spec
+    batches = spec.source.iter_batches(
+        spec.batch_size,
+        seed=spec.seed if spec.shuffled else None,
+        epoch=worker.epoch,
+        worker=context.rank,
+        num_workers=context.num_workers,
+    )
+    for batch in batches:
+        with worker.model.stages.timed("prepare"):
+            prepared = worker.model.prepare(batch)
+        yield prepared
+
+
+def _fetch(worker: _Worker, *, ahead: int) -> Fetch | None:
+    """Ask for the rows of the next batch, if there is one."""
+    with worker.model.stages.timed("read"):
+        prepared = next(worker.batches, None)
+    if prepared is None:
+        return None
+    with worker.model.stages.timed("push"):
+        return worker.model.fetch(worker.client, prepared, ahead=ahead)
+
+
+def check_inputs(batch: Batch, where: str) -> None:
+    """Raise DataError if the batch has dense values that are not finite."""
     if np.isfinite(batch.dense).all():
         return
     for name, column in zip(batch.dense_names, batch.dense.T, strict=True):
         if not np.isfinite(column).all():
             raise DataError(
-                f"{where}: dense column {name!r} of {worker.dataset.folder} holds values that are "
-                "not finite; fix them where the features are made"
+                f"{where}: dense column {name!r} holds values that are not finite; fix them where "
+                f"the features are made"
             )
 
 
-def _check_result(worker: _Worker, result: StepResult, where: str) -> None:
+def check_result(result: StepResult, model: Model, where: str) -> None:
+    """Raise ConfigError if the loss of a step is not finite."""
     if not math.isfinite(result.loss):
         raise ConfigError(
             f"training diverged at {where}: the loss is {result.loss}; lower the learning rates "
-            f"of model {worker.spec.model!r}: {worker.spec.model_config}"
+            f"of model {model.name!r}: {model.config}"
         )

@@ -1,0 +1,82 @@
+"""A worker asks for the next batch's rows early, and what it trains does not show it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.train.conftest import Sets
+from weiml.group import LocalGroup
+from weiml.models import Columns, LogisticRegressionConfig, build_model
+from weiml.ps import Client, EmbeddedParameterServer
+from weiml.train import worker as work
+
+
+def train(
+    sets: Sets, chunks: list[int], *, workers: int = 1, staleness: int | None = 0
+) -> tuple[dict[int, float], list[work.ChunkResult]]:
+    """Return the weights after one epoch in order, and what each chunk of steps saw."""
+    columns = Columns(slots=sets.train.slots, dense_names=sets.train.dense_names)
+    with EmbeddedParameterServer(2, workers, staleness) as server:
+        spec = work.WorkerSpec(
+            model="lr",
+            model_config=LogisticRegressionConfig(),
+            columns=columns,
+            seed=3,
+            batch_size=128,
+            source=sets.train,
+            server=server,
+            shuffled=False,
+        )
+        group = LocalGroup(workers)
+        for table in build_model("lr", spec.model_config, columns).tables():
+            server.create_table(table)
+        group.execute(work.start_worker, spec)
+        group.execute(work.start_epoch, 0)
+        results = [result for count in chunks for result in group.run(work.run_steps, count)]
+        group.execute(work.finish)
+        keys, weights = server.client().delta(0).tables["linear"]
+        return dict(zip(keys.tolist(), weights[:, 0].tolist(), strict=True)), results
+
+
+@pytest.mark.parametrize("staleness", [1, None])
+def test_a_lone_workers_clock_changes_no_bit(sets: Sets, staleness: int | None) -> None:
+    expected, _ = train(sets, [99])
+    found, _ = train(sets, [99], staleness=staleness)
+    assert found == expected
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_chunks_of_steps_change_no_bit(sets: Sets, workers: int) -> None:
+    expected, whole = train(sets, [99], workers=workers)
+    found, parts = train(sets, [1, 2, 5, 99], workers=workers)
+    assert found == expected
+    assert sum(part.steps for part in parts) == sum(one.steps for one in whole)
+    assert sum(part.examples for part in parts) == 2000 // workers * workers
+
+
+def test_the_next_pull_is_sent_before_the_push(sets: Sets, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    kind = type(EmbeddedParameterServer().client())
+
+    def noted(name: str) -> Any:
+        method = getattr(kind, name)
+
+        def call(client: Client, *arguments: Any, **options: Any) -> Any:
+            sent.append((name, options.get("ahead", 0)) if name == "pull" else name)
+            return method(client, *arguments, **options)
+
+        return call
+
+    for name in ("pull", "push", "tick"):
+        monkeypatch.setattr(kind, name, noted(name))
+    train(sets, [3])
+    step = [("pull", 1), "push", "tick"]
+    assert sent[: 1 + 3 * 3] == [("pull", 0), *step, *step, *step]
+
+
+def test_stages_are_timed(sets: Sets) -> None:
+    _, (result,) = train(sets, [99], staleness=None)
+    assert set(result.seconds) == {"read", "prepare", "pull", "mend", "compute", "push", "tick"}
+    assert all(seconds > 0 for seconds in result.seconds.values())

@@ -1,0 +1,227 @@
+"""Hashed examples in Parquet: a column of 64-bit keys a slot, read row group by row group.
+
+What feature pipelines write with `weiml.hashing.hash_values`. It decodes a bounded number of
+examples at a time, so files may be larger than memory. It knows no encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numba
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from weiml.data.batches import rebatch
+from weiml.errors import ConfigError, DataError
+from weiml.features import Batch
+from weiml.ps.memory import address_of, load_u64
+
+__all__ = ["ParquetKeys"]
+
+_BLOCK = 1 << 14  # examples decoded at a time
+_TILE = 32  # examples whose keys are put in place together: a cache line of each column, four times
+
+
+class ParquetKeys:
+    """Examples in Parquet files, in the order of the files and their rows; a `BatchSource`.
+
+    Args:
+        paths: one file or several.
+        label: the column of labels, any number or bool.
+        slots: the columns of keys, uint64; by default all uint64 columns.
+        dense: columns of numbers.
+        weight: a column of the examples' weights; by default all weigh 1.
+
+    Raises:
+        DataError: a file is missing, is no Parquet, or lacks a column.
+    """
+
+    def __init__(
+        self,
+        paths: str | Path | Sequence[str | Path],
+        *,
+        label: str = "label",
+        slots: Sequence[str] | None = None,
+        dense: Sequence[str] = (),
+        weight: str | None = None,
+    ) -> None:
+        given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+        self.paths = tuple(Path(path).resolve() for path in given)
+        self.label = label
+        self.weight = weight
+        metadata = [_metadata(path) for path in self.paths]
+        if not metadata:
+            raise DataError("ParquetKeys needs at least one file, got an empty list of paths")
+        schema = metadata[0].schema.to_arrow_schema()
+        if slots is None:
+            slots = [field.name for field in schema if field.type == pa.uint64()]
+        self._slots = tuple(slots)
+        self._dense = tuple(dense)
+        for path, about in zip(self.paths, metadata, strict=True):
+            self._check(path, about.schema.to_arrow_schema())
+        self._sizes = tuple(about.num_rows for about in metadata)
+
+    def __str__(self) -> str:
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return f"{self.paths[0]}{more}"
+
+    @property
+    def num_examples(self) -> int:
+        """How many examples there are."""
+        return sum(self._sizes)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the sparse slots."""
+        return self._slots
+
+    @property
+    def dense_names(self) -> tuple[str, ...]:
+        """Names of the dense columns."""
+        return self._dense
+
+    def iter_batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        worker: int = 0,
+        num_workers: int = 1,
+    ) -> Iterator[Batch]:
+        """Yield batches of `batch_size` examples, in order; the last one may be smaller.
+
+        Workers split the order into `num_workers` consecutive ranges of equal length; up to
+        ``num_workers - 1`` examples at its end go to nobody. `epoch` changes nothing.
+
+        Raises:
+            ConfigError: an argument is out of range, or there is a seed: rows stay in their order.
+            DataError: a key or a label is missing, or a file is damaged.
+        """
+        if seed is not None:
+            raise ConfigError(
+                "examples in Parquet come in the order of their rows: shuffle them where they are "
+                "written, or copy them with weiml.data.write_batches, and leave out the seed"
+            )
+        if batch_size < 1 or not 0 <= worker < num_workers:
+            raise ConfigError(
+                f"batch_size must be at least 1 and worker from 0 to num_workers - 1, got "
+                f"batch_size = {batch_size}, worker = {worker}, num_workers = {num_workers}"
+            )
+        share = self.num_examples // num_workers
+        blocks = self._blocks(worker * share, (worker + 1) * share)
+        return rebatch(map(self._batch, blocks), batch_size, drop_last=False)
+
+    def _blocks(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        """Yield examples `start` to `stop` in decoded blocks; row groups outside are not read."""
+        first = 0
+        for path in self.paths:
+            with pq.ParquetFile(path, memory_map=True) as file:
+                groups: list[int] = []
+                skip = 0
+                before = first
+                for group in range(file.num_row_groups):
+                    rows = file.metadata.row_group(group).num_rows
+                    if before < stop and before + rows > start:
+                        if not groups:
+                            skip = max(start - before, 0)
+                        groups.append(group)
+                    before += rows
+                at = max(start, first)
+                for block in _decoded(file, groups, self._columns):
+                    piece = block.slice(skip, stop - at)
+                    skip = max(skip - block.num_rows, 0)
+                    at += piece.num_rows
+                    if piece.num_rows:
+                        yield piece
+                first = before
+
+    @property
+    def _columns(self) -> list[str]:
+        weight = [] if self.weight is None else [self.weight]
+        return [self.label, *weight, *self._dense, *self._slots]
+
+    def _batch(self, block: pa.RecordBatch) -> Batch:
+        count = block.num_rows
+        weights = np.ones(count, np.float32)
+        if self.weight is not None:
+            weights = self._numbers(block, self.weight)
+        dense = [self._numbers(block, name) for name in self._dense]
+        return Batch(
+            labels=self._numbers(block, self.label)[:, None],
+            weights=weights,
+            dense=np.stack(dense, axis=1) if dense else np.empty((count, 0), np.float32),
+            keys=self._keys(block),
+            offsets=np.arange(count * len(self._slots) + 1, dtype=np.int32),
+            groups=np.zeros(count, np.uint64),
+            items=np.zeros(count, np.uint64),
+            times=np.zeros(count, np.int64),
+            slots=self._slots,
+            dense_names=self._dense,
+        )
+
+    def _keys(self, block: pa.RecordBatch) -> np.ndarray:
+        """Return the block's keys, example by example: uint64 (examples · S,)."""
+        columns = [self._column(block, name).to_numpy() for name in self._slots]
+        addresses = np.array([address_of(column) for column in columns], np.int64)
+        return np.asarray(_by_example(addresses, block.num_rows))
+
+    def _numbers(self, block: pa.RecordBatch, name: str) -> np.ndarray:
+        column = self._column(block, name).to_numpy(zero_copy_only=False)
+        return np.ascontiguousarray(column, np.float32)
+
+    def _column(self, block: pa.RecordBatch, name: str) -> pa.Array:
+        column = block.column(name)
+        if column.null_count:
+            raise DataError(
+                f"column {name!r} of {self} has {column.null_count} missing "
+                f"values among {block.num_rows}: give what is missing a value, or a key, of its own"
+            )
+        return column
+
+    def _check(self, path: Path, schema: pa.Schema) -> None:
+        missing = [name for name in self._columns if name not in schema.names]
+        if missing:
+            raise DataError(f"{path} has no column {missing[0]!r}; it has {schema.names}")
+        for name in self._slots:
+            if schema.field(name).type != pa.uint64():
+                raise DataError(
+                    f"column {name!r} of {path} holds {schema.field(name).type}, not keys: make "
+                    f"uint64 of it with weiml.hashing.hash_values({name!r}, column)"
+                )
+
+
+def _metadata(path: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path} is no whole Parquet file: {error}") from None
+
+
+def _decoded(
+    file: pq.ParquetFile, groups: list[int], columns: list[str]
+) -> Iterator[pa.RecordBatch]:
+    # One thread: the others train.
+    if groups:
+        yield from file.iter_batches(_BLOCK, row_groups=groups, columns=columns, use_threads=False)
+
+
+@numba.njit(cache=True, nogil=True)
+def _by_example(columns: np.ndarray, count: int) -> np.ndarray:
+    """Return uint64 (count · S,): for each example the numbers of the columns at these addresses.
+
+    `columns` int64 (S,) are the addresses of the first number of each.
+    """
+    out = np.empty(count * columns.size, np.uint64)
+    for first in range(0, count, _TILE):
+        last = min(first + _TILE, count)
+        for s in range(columns.size):
+            at = columns[s]
+            for b in range(first, last):
+                out[b * columns.size + s] = load_u64(at + 8 * b)
+    return out
