@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -119,3 +122,21 @@ def test_another_rule_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None
     where = matrix_addresses(rows)
     rule.apply(where[[0, 1, 0]], np.array([[5.0], [-7.0], [1.0]], np.float32))
     assert rule.read(where, 1).tolist() == [[-0.5], [0.25]]
+
+
+def test_the_guides_rule_works(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    monkeypatch.setattr(registry, "OPTIMIZERS", dict(OPTIMIZERS))
+    guide = (root / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {"__name__": "guide"}
+    monkeypatch.setitem(sys.modules, "guide", ModuleType("guide"))
+    example = guide.split("```python\n")[1].split("```")[0]
+    exec(compile(example, "optimizers.md", "exec", dont_inherit=True), names)
+    rule = optimizer_from_mapping({"name": "sign_sgd", "lr": 0.5})
+    state = rule.update(np.zeros((1, 2), np.float32), np.array([[3.0, -4.0]], np.float32))
+    assert state.tolist() == [[-0.5, 0.5]]
+
+
+def test_the_guide_has_every_rule(root: Path) -> None:
+    guide = (root / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    for name, rule in OPTIMIZERS.items():
+        assert f"| `{name}` | `{rule.__name__}` |" in guide
