@@ -119,6 +119,7 @@ class ChangeLog:
         self.max_bytes = max_bytes
         """The bound; it may be raised at any time."""
         self._segments: deque[_Segment] = deque()
+        self._buffer = np.empty(0, np.uint64)  # the segment that is being filled
         self._last = 0
         self._floor = 0
         self._clear()
@@ -148,18 +149,20 @@ class ChangeLog:
         self._last = sequence
         if not keys.size:
             return
-        start = self._stop
-        stop = start + keys.size
-        if stop > len(self._buffer) or len(self._additions) == _MOST_ADDITIONS:
+        most = min(max(self.max_bytes // ENTRY_BYTES // 8, 16), _MOST_IN_SEGMENT)
+        stop = self._stop + keys.size
+        if stop > most or len(self._additions) == _MOST_ADDITIONS:
             self._seal()
-            start, stop = 0, keys.size
+            stop = keys.size
         if keys.size > self.max_bytes // ENTRY_BYTES:
             self.reset(sequence)
-        elif keys.size > len(self._buffer):
+        elif keys.size > most:
             numbers, stops = np.array([sequence], np.int64), np.array([keys.size], np.int64)
             self._keep(_Segment(np.array(keys, np.uint64), numbers, stops))
         else:
-            self._buffer[start:stop] = keys
+            if stop > len(self._buffer):
+                self._buffer = np.resize(self._buffer, max(stop, min(2 * stop, most)))
+            self._buffer[stop - keys.size : stop] = keys
             self._additions.append((sequence, stop))
 
     def since(self, sequence: int) -> np.ndarray | None:
@@ -202,11 +205,10 @@ class ChangeLog:
         return self._additions[-1][1] if self._additions else 0
 
     def _clear(self) -> None:
-        entries = self.max_bytes // ENTRY_BYTES
         self._parts = ChangeParts(self.max_bytes)
         self._segments.clear()
         self._segment_bytes = 0
-        self._buffer = np.empty(min(max(entries // 8, 16), _MOST_IN_SEGMENT), np.uint64)
+        self._buffer = np.empty(0, np.uint64)
         self._additions: list[tuple[int, int]] = []  # (sequence number, stop in the buffer)
         self._table = np.empty(0, np.uint32)  # hashes of the sample that are in the log
         self._in_table = 0
