@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ __all__ = ["ArrowParts", "FileWriter", "Part", "Span", "Syncer"]
 Span: TypeAlias = tuple[int, int]
 
 _PIECE = 1 << 20
-_AHEAD = 2
 
 
 class FileWriter:
@@ -87,6 +87,7 @@ class FileWriter:
         try:
             if hasattr(self._file, "discard"):
                 self._file.discard()
+                self._file.closed = True  # fsspec would close it, uploading, when it is collected
             elif self._is_local:
                 self._file.close()
         except Exception:
@@ -94,25 +95,30 @@ class FileWriter:
 
 
 class Syncer:
-    """Finishes files beside the one who writes them, so that the disk works meanwhile.
+    """Finishes files beside the one who writes them, so that disk or network work meanwhile.
 
-    Its thread ends with the ``with`` block.
+    At most `num_files` are unfinished at a time. The threads end with the ``with`` block.
     """
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-sync")
-        self._pending: list[Future[None]] = []
+    def __init__(self, num_files: int) -> None:
+        self._num_files = num_files
+        self._pool = ThreadPoolExecutor(num_files, thread_name_prefix="checkpoint-sync")
+        self._pending: deque[tuple[Future[None], FileWriter]] = deque()
 
     def close(self, file: FileWriter) -> None:
-        """Close `file` soon; wait while the one before the last is not closed yet."""
-        self._pending.append(self._pool.submit(file.close))
-        while len(self._pending) > _AHEAD:
-            self._pending.pop(0).result()
+        """Close `file` soon; wait while too many are not closed yet."""
+        self._pending.append((self._pool.submit(file.close), file))
+        while len(self._pending) > self._num_files:
+            self._wait()
 
     def finish(self) -> None:
         """Wait for all files; raise the first error."""
         while self._pending:
-            self._pending.pop(0).result()
+            self._wait()
+
+    def _wait(self) -> None:
+        done, _ = self._pending.popleft()
+        done.result()
 
     def __enter__(self) -> Self:
         return self
@@ -123,7 +129,10 @@ class Syncer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for done, file in self._pending:
+            if done.cancel():
+                file.discard()
+        self._pool.shutdown(wait=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,8 @@ from weiml.ps.table_config import TableConfig
 __all__ = ["write_shard"]
 
 _BLOCK_BYTES = 1 << 20
+_LOCAL_SYNCS = 1  # a disk gains nothing by more
+_UPLOADS = 4
 
 
 def write_shard(spec: CheckpointSpec, part: ShardPart) -> ShardRecord:
@@ -32,7 +34,7 @@ def write_shard(spec: CheckpointSpec, part: ShardPart) -> ShardRecord:
     Raises:
         ParameterServerError: a file could not be written; the message names it.
     """
-    with Syncer() as syncer:
+    with Syncer(_LOCAL_SYNCS if spec.folder.is_local else _UPLOADS) as syncer:
         return _ShardWriter(spec, part, syncer).write()
 
 
@@ -140,10 +142,10 @@ class _ShardWriter:
         """Return which keys lie in held buckets (None: all), and the outermost of those buckets."""
         buckets = buckets_of_keys(keys, self.spec.num_buckets, config.rows)
         own = self.held[buckets]
-        if not own.all():
-            buckets = buckets[own]
-            return own, (int(buckets.min(initial=0)), int(buckets.max(initial=0)))
-        return None, (int(buckets.min()), int(buckets.max()))
+        if own.all():
+            return None, (int(buckets.min()), int(buckets.max()))
+        buckets = buckets[own]
+        return own, (int(buckets.min()), int(buckets.max())) if len(buckets) else (0, 0)
 
     def _check(self, config: TableConfig, keys: np.ndarray, payload: np.ndarray) -> None:
         wanted = (len(keys), config.payload_words)
