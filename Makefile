@@ -10,6 +10,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
+BENCH := $(VENV)/.installed-bench
 PIP := $(PY) -m pip --disable-pip-version-check install --constraint constraints.txt
 STYLED := .
 TYPED := weiml tests $(wildcard actors/*.py benchmarks/*.py pipelines/*.py serve/*.py tune/*.py)
@@ -58,7 +59,7 @@ format: $(DEV)  ## Format the code and mend what the linter can
 	@$(PY) -m ruff format $(STYLED)
 	@$(PY) -m ruff check --fix $(STYLED)
 
-bench: $(DEV)  ## All benchmarks; reports go to docs/reports (QUICK=1: under a minute each)
+bench: $(BENCH)  ## All benchmarks; reports go to docs/reports (QUICK=1: under a minute each)
 	@exec $(PY) -m benchmarks $(bench_flags) $(ARGS)
 
 setup: $(DEV)  ## Only make .venv with everything in it
@@ -96,4 +97,9 @@ $(RUNTIME): pyproject.toml constraints.txt
 $(DEV): $(RUNTIME)
 	@echo "== installing the tools of the tests into $(VENV): TensorFlow, pytest, mypy and others, about a minute"
 	$(call install,--no-build-isolation --editable '.[dev$(comma)tensorflow]')
+	@touch $@
+
+$(BENCH): $(DEV)
+	@echo "== installing what benchmarks compare with into $(VENV): Vowpal Wabbit, some seconds"
+	$(call install,--no-build-isolation --editable '.[bench]')
 	@touch $@
