@@ -31,7 +31,7 @@ from weiml.ps.checkpoint.writer import CheckpointSpec
 from weiml.ps.functions import load_function_modules
 from weiml.ps.metrics import Exporter, Sample, ShardMetrics, shard_samples
 from weiml.ps.partition import Partition
-from weiml.ps.shard import READS, WRITES, Shard
+from weiml.ps.shard import READS, WRITES, Shard, UnknownKeys
 from weiml.ps.shard_parts import read_content
 from weiml.ps.transfer import ShardRows, ShardUpdate, Stamp
 
@@ -124,6 +124,10 @@ class ShardActor:
             DeposedError: another process speaks for the shard.
         """
         self._check_primary()
+        known = self._shard.arrived(verb, arguments)
+        if isinstance(known, UnknownKeys):
+            return known
+        arguments = known
         if verb == "pull":  # the most frequent by far
             await self._until_free(verb, arguments[0])
             self._check_primary()
@@ -143,7 +147,7 @@ class ShardActor:
                 return self._shard.serve(verb, *arguments)
             return getattr(self._shard, verb)(*arguments)
         finally:
-            if verb not in READS:
+            if verb not in READS or verb == "delta":  # followers see what a stand-by has too
                 await self._tell_all()
             if verb == "push":
                 self._metrics.pushes.add(time.perf_counter() - begun)

@@ -11,7 +11,7 @@ from weiml.ps.group_checkpoints import GroupCheckpoints, load_path, save_path
 from weiml.ps.partition import Partition
 from weiml.ps.rescale import rescale
 from weiml.ps.server import ShardedParameterServer
-from weiml.ps.shard import READS, WRITES, Shard
+from weiml.ps.shard import READS, WRITES, Shard, UnknownKeys
 from weiml.ps.transport import ShardGoneError, Transport
 
 __all__ = ["EmbeddedParameterServer", "EmbeddedTransport"]
@@ -30,6 +30,11 @@ class _Answer:
         self._error: Exception | None = None
         self._waits_for: str | None = None
         self._open = True
+        known = shard.arrived(verb, arguments)
+        if isinstance(known, UnknownKeys):
+            self._value, self._open = known, False
+        else:
+            self._arguments = known
         self.try_again()
 
     def try_again(self) -> None:

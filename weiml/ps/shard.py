@@ -36,6 +36,7 @@ WRITES = frozenset({"push", "push_vector", "push_statistics", "delete", "update"
 """Verbs that wait for the client's earlier writes and act once per (client, seq)."""
 KEYED = frozenset({"pull", "push"})  # their keys may come as the signature of a known list
 _ENDS = frozenset({"tick", "finish"})
+_RESTORED = 1 << 32
 _MAX_CLIENTS = 4096  # observers come and go; those silent longest are forgotten
 
 
@@ -116,6 +117,17 @@ class Shard(ShardContent):
 
     # Requests
 
+    def arrived(self, verb: str, arguments: tuple[Any, ...]) -> tuple[Any, ...] | UnknownKeys:
+        """Return a request's arguments with its keys written out, before anything holds it up.
+
+        A client's key lists lean on those that it sent before, which may still wait for the clock.
+        """
+        if verb not in KEYED:
+            return arguments
+        stamp, table, keys, *rest = arguments
+        known = received_keys(self._key_lists, stamp.client, keys)
+        return UnknownKeys() if known is None else (stamp, table, known, *rest)
+
     def serve(self, verb: str, stamp: Stamp, *arguments: Any) -> Any:
         """Answer a stamped request that nothing blocks.
 
@@ -134,13 +146,8 @@ class Shard(ShardContent):
                 f"the worker was declared dead or has another client; ask the server for a new "
                 f"client({stamp.worker})"
             )
-        if verb in KEYED:
-            keys = received_keys(self._key_lists, stamp.client, arguments[1])
-            if keys is None:
-                return UnknownKeys()
-            if self.observe is not None:
-                self.observe(arguments[0], keys)
-            arguments = (arguments[0], keys, *arguments[2:])
+        if verb in KEYED and self.observe is not None:
+            self.observe(arguments[0], arguments[1])
         if verb in WRITES:
             self._applied[stamp.client] = self._applied.pop(stamp.client, 0) + 1
             self._news_clients.add(stamp.client)
@@ -396,16 +403,16 @@ class Shard(ShardContent):
         self._barrier = None
         self._arrived = {}
 
-    def switch(self, partition: Partition) -> None:
+    def switch(self, partition: Partition, count: int = 0) -> None:
         """Go over to another partition, whose rows are here already; drop what lies elsewhere.
 
         Ticks that wait at the barrier are let through; what else was split by the old one gets
-        `Moved` for an answer.
+        `Moved` for an answer. `count` changes of shards that go are counted here from now on.
         """
         if partition.version != self.partition.version:
             self._passes = {(client, seq) for client, seq, _ in self._arrived.values()}
             self.set_partition(partition)
-            self.sequence += 1
+            self.sequence += 1 + count
         self.thaw()
         self._release()
 
@@ -474,7 +481,8 @@ class Shard(ShardContent):
     def restore(self, chain: Chain) -> None:
         """Become what a checkpoint says, clock and clients too: a new process of a lost one."""
         self.stage(read_content(self, chain))
-        self.sequence = max(chain.newest.sequences, default=0)
+        # Far beyond what the lost process may have counted: cuts of then bring everything.
+        self.sequence = max(chain.newest.sequences, default=0) + _RESTORED
         self.commit()
         control = control_of(chain, self.index, self.partition)
         if control is not None:
