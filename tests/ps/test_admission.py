@@ -224,6 +224,37 @@ def alike(lead: AdmissionFilter, follower: AdmissionFilter, start: int = 100) ->
 
 
 @pytest.mark.parametrize("config", [COUNT, BLOOM], ids=lambda config: config.kind)
+@pytest.mark.parametrize("since", [0, 9])
+def test_a_filter_tells_of_some_buckets_alone(config: AdmissionConfig, since: int) -> None:
+    lead, follower, halves = (make_filter(config, 16) for _ in range(3))
+    keys = np.arange(2000, dtype=np.uint64)
+    once = np.ones(2000, np.int64)
+    for sequence in range(1, 4):
+        part = np.arange(sequence - 1, 2000, 3)
+        lead.admit(keys[part], sequence, once[part])
+    if since:  # from here on the log does not reach back
+        lead.load(lead.extras(np.array([0])), since + 1)
+    some, others = np.arange(0, 16, 2), np.arange(1, 16, 2)
+    follower.load(lead.extras(others), 3)
+    follower.load(lead.delta(since, some), 20)
+    halves.load(lead.extras(some), 20)
+    halves.load(lead.extras(others), 20)
+    for each in (follower, halves):
+        ours, theirs = lead.extras(), each.extras()
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_counts_survive_another_number_of_buckets_and_blooms_begin_anew() -> None:
+    keys = np.arange(500, dtype=np.uint64)
+    once = np.ones(500, np.int64)
+    for config, known in ((COUNT, True), (BLOOM, False)):
+        lead, other = make_filter(config, 16), make_filter(config, 8)
+        lead.admit(keys, 1, 2 * once)
+        other.load(lead.extras(), 1)
+        assert (other.admit(keys, 2, once) == known).all()
+
+
+@pytest.mark.parametrize("config", [COUNT, BLOOM], ids=lambda config: config.kind)
 def test_what_a_filter_knows_moves_with_its_buckets(config: AdmissionConfig) -> None:
     table, other = make(config), make(config)
     keys = np.arange(600, dtype=np.uint64)

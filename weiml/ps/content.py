@@ -119,7 +119,10 @@ class ShardContent:
                 for name, vector in self.vectors.items()
                 if vector.touched > since
             },
-            extras={name: table.filter_delta(since) for name, table in self._admitting().items()},
+            extras={
+                name: table.filter_delta(since, buckets)
+                for name, table in self._admitting().items()
+            },
         )
 
     def import_rows(self, content: ShardRows) -> None:

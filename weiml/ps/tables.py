@@ -320,14 +320,21 @@ class SparseTable:
     # What admission knows
 
     def extras(self, buckets: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Return what admission knows of `buckets` int (m,), or of all, as named arrays."""
+        """Return what admission knows of `buckets` int (m,) as named arrays.
+
+        None: of the buckets of which it knows something, so that those of several shards can be
+        loaded one after the other.
+        """
         admission = self._intake.admission
         return admission.extras(buckets) if admission else {}
 
-    def filter_delta(self, since: int) -> dict[str, np.ndarray]:
-        """Return what admission learnt after sequence number `since`, for `load_extras`."""
+    def filter_delta(self, since: int, buckets: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return what admission learnt of `buckets`, or of all, after `since`, for `load_extras`.
+
+        When that is not known any more, all that it knows of them.
+        """
         admission = self._intake.admission
-        return admission.delta(since) if admission else {}
+        return admission.delta(since, buckets) if admission else {}
 
     def load_extras(self, extras: Mapping[str, np.ndarray], sequence: int | None = None) -> None:
         """Take over what `extras` or `filter_delta` of another shard tell; the rest stays.

@@ -81,11 +81,18 @@ class AdmissionFilter(abc.ABC):
 
     @abc.abstractmethod
     def extras(self, buckets: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Return all that is known of `buckets` int (m,), or of all, as named arrays."""
+        """Return all that is known of `buckets` int (m,) as named arrays.
+
+        Loading them makes another filter know just that of these buckets, and leaves what it knows
+        of others. None: of the buckets of which something is known.
+        """
 
     @abc.abstractmethod
-    def delta(self, since: int) -> dict[str, np.ndarray]:
-        """Return what changed after sequence number `since`, or `extras` when that is not known."""
+    def delta(self, since: int, buckets: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return what changed in `buckets`, or in all, after sequence number `since`.
+
+        When that is not known any more, all that is known of them.
+        """
 
     @abc.abstractmethod
     def load(self, arrays: Mapping[str, np.ndarray], sequence: int) -> None:

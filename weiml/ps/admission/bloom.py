@@ -95,10 +95,10 @@ class Bloom(AdmissionFilter):
         bits = -math.log(config.false_positive_rate) / math.log(2)
         self._probes = max(round(bits), 1)
         self._need = config.min_count
-        width = max(math.ceil(self._room * bits / math.log(2)), 8)
+        self._width = max(math.ceil(self._room * bits / math.log(2)), 8)
         kind = np.uint8 if config.min_count <= 255 else np.uint16
         # Fresh zeros take no memory, so buckets of other shards cost nothing.
-        self._cells = np.zeros((num_buckets, width), kind)
+        self._cells = np.zeros((num_buckets, self._width), kind)
         self._seen = np.zeros(num_buckets, np.int64)
         self._halved = np.zeros(num_buckets, np.int64)  # the sequence number of the last time
         self._log = ChangeLog(LOG_BYTES)
@@ -129,18 +129,26 @@ class Bloom(AdmissionFilter):
 
     def extras(self, buckets: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return covers bool (num_buckets,), and the buckets' cells and numbers of keys seen."""
+        if buckets is None:
+            buckets = np.flatnonzero(self._seen)
         return self._export(bucket_mask(buckets, len(self._seen)), np.empty(0, np.uint64))
 
-    def delta(self, since: int) -> dict[str, np.ndarray]:
+    def delta(self, since: int, buckets: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return the cells of keys that occurred after `since`, and buckets that were halved."""
+        wanted = bucket_mask(buckets, len(self._seen))
         keys = self._log.since(since)
         if keys is None:
-            return self.extras()
+            return self._export(wanted, np.empty(0, np.uint64))
         whole = self._halved > since
-        return self._export(whole, keys[~whole[self._buckets(keys)]])
+        return self._export(wanted & whole, keys[(wanted & ~whole)[self._buckets(keys)]])
 
     def load(self, arrays: Mapping[str, np.ndarray], sequence: int) -> None:
-        """Set covered buckets, and the cells of the keys told."""
+        """Set covered buckets, and the cells of the keys told.
+
+        What a filter of another shape knew is of no use to this one: it goes on as it is.
+        """
+        if arrays["covers"].size != len(self._seen) or arrays["cells"].shape[1] != self._width:
+            return
         self._clear(arrays["covers"])
         self._cells[arrays["buckets"]] = arrays["cells"]
         keys = np.require(arrays["keys"], np.uint64, ["C", "W"])

@@ -59,7 +59,7 @@ class Chance(AdmissionFilter):
         """Return nothing."""
         return {}
 
-    def delta(self, since: int) -> dict[str, np.ndarray]:
+    def delta(self, since: int, buckets: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return nothing."""
         return {}
 

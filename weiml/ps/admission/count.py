@@ -10,6 +10,7 @@ import numpy as np
 from weiml.ps.admission.base import LOG_BYTES, AdmissionFilter, bucket_mask
 from weiml.ps.changes import ChangeLog
 from weiml.ps.memory import load_u32, store_u32
+from weiml.ps.partition import buckets_of_keys
 from weiml.ps.row_store import RowStore
 
 __all__ = ["Count"]
@@ -51,22 +52,32 @@ class Count(AdmissionFilter):
 
     def extras(self, buckets: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return covers bool (num_buckets,), keys uint64 (n,) and their counts uint32 (n,)."""
+        if buckets is None:
+            buckets = np.flatnonzero(self._waiting.bucket_counts())
         covers = bucket_mask(buckets, self._waiting.num_buckets)
         parts = [self._waiting.scan(b, b + 1)[0] for b in np.flatnonzero(covers).tolist()]
         keys = np.concatenate([np.empty(0, np.uint64), *parts])
         return {"covers": covers, "keys": keys, "counts": self._counts(keys)}
 
-    def delta(self, since: int) -> dict[str, np.ndarray]:
+    def delta(self, since: int, buckets: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return the same, of the keys that occurred after `since`; a count of 0: waits no more."""
+        num_buckets = self._waiting.num_buckets
+        wanted = bucket_mask(buckets, num_buckets)
         keys = self._log.since(since)
         if keys is None:
-            return self.extras()
-        covers = bucket_mask(_NO_BUCKETS, self._waiting.num_buckets)
+            return self.extras(np.flatnonzero(wanted))
+        if buckets is not None:
+            keys = keys[wanted[buckets_of_keys(keys, num_buckets)]]
+        covers = bucket_mask(_NO_BUCKETS, num_buckets)
         return {"covers": covers, "keys": keys, "counts": self._counts(keys)}
 
     def load(self, arrays: Mapping[str, np.ndarray], sequence: int) -> None:
-        """Set the counts of covered buckets and of the keys told."""
-        self._waiting.clear(np.flatnonzero(arrays["covers"]))
+        """Set the counts of covered buckets and of the keys told.
+
+        Those of a filter with another number of buckets are added to what is there.
+        """
+        if arrays["covers"].size == self._waiting.num_buckets:
+            self._waiting.clear(np.flatnonzero(arrays["covers"]))
         keys, counts = arrays["keys"], arrays["counts"].astype(np.uint32)
         self._waiting.delete(keys[counts == 0])
         addresses, _ = self._waiting.find_or_insert(keys[counts > 0])
