@@ -56,7 +56,6 @@ class ShardedClient(Client):
         """Parts sent again, parts cut again, writes that a restored shard had lost, and how often
         the client waited because max_outstanding writes were under way."""
         self._transport = transport
-        self._partition = transport.partition
         self._sender = Sender(self.wire)
         self._bsp = config.staleness == 0
         self._id = uuid.uuid4().hex
@@ -66,15 +65,23 @@ class ShardedClient(Client):
         self._under_way: dict[int, Part] = {}  # by number
         self._refused: list[Part] = []  # writes whose buckets had moved, not sent again yet
         self._writes: deque[tuple[int, Ticket]] = deque()  # (tick, write)
-        shards = self._partition.num_shards
-        self._seqs = [0] * shards
-        self._ticks = [0] * shards
+        self._partition = transport.partition
+        self._ticks = [0] * self._partition.num_shards
         if worker is not None:
-            self._ticks = transport.ask("join", worker, self._id)
+            self._partition, self._ticks = self._join(worker)
             transport.enter(worker)
+        self._seqs = [0] * self._partition.num_shards
         self._ticks_acknowledged = list(self._ticks)
         self._tables: dict[str, TableConfig] = {}
         self._vectors: dict[str, int] = {}
+
+    def _join(self, worker: int) -> tuple[Partition, list[int]]:
+        """Speak for `worker` on all shards that there are; return them and its ticks there."""
+        while True:
+            ticks = self._transport.ask("join", worker, self._id)
+            partition = self._transport.partition
+            if partition.num_shards == len(ticks):
+                return partition, ticks
 
     # Requests
 
@@ -196,10 +203,16 @@ class ShardedClient(Client):
 
     def delta(self, since: Cut | int) -> Delta:
         """Return what changed; see `Client.delta`."""
-        cut = self._cut(since)
-        by_shard = {shard: (sequence,) for shard, sequence in enumerate(cut.shards)}
-        parts = self._send(EveryShard("delta", (0,), by_shard))
-        return merge_deltas(cut, self._answers(parts), self._partition)
+        self._adopt_newest()
+        while True:
+            cut, partition = self._cut(since), self._partition
+            by_shard = {shard: (sequence,) for shard, sequence in enumerate(cut.shards)}
+            answers = [self._answer(p) for p in self._send(EveryShard("delta", (0,), by_shard))]
+            moved = [answer.version for answer in answers if isinstance(answer, Moved)]
+            if not moved:
+                return merge_deltas(cut, answers, partition)
+            self._migrate(max(moved))
+            since = since if isinstance(since, Cut) else Cut.zero()
 
     def flush(self) -> None:
         """Wait until all writes have acted; see `Client.flush`."""
@@ -233,9 +246,7 @@ class ShardedClient(Client):
         return ticket
 
     def _send(self, request: Request, ahead: int = 0) -> list[Part]:
-        newest = self._transport.partition
-        if newest.version > self._partition.version and not self._under_way:
-            self._adopt(newest)
+        self._adopt_newest()
         parts = request.cut(self._partition)
         for part in parts:
             self._send_part(part, ahead)
@@ -281,6 +292,8 @@ class ShardedClient(Client):
 
     def _answer(self, part: Part) -> Any:
         """Wait for the answer to a part, past lost processes; `Moved` is an answer too."""
+        if self.wire.codes_keys and not part.answered:
+            self._answer_writes(part)
         while not part.answered:
             try:
                 if isinstance(part.handle, ShardGoneError):
@@ -299,6 +312,20 @@ class ShardedClient(Client):
         if part.error is not None:
             raise part.error
         return part.answer
+
+    def _answer_writes(self, part: Part) -> None:
+        """Take the answers of the writes that a shard may wait for before it answers `part`.
+
+        One whose keys were not understood has to be sent again before anything after it can act.
+        """
+        # Under BSP a prefetch waits for this client's tick, and so for writes made after it.
+        later = self._bsp and part.request.verb not in WRITES
+        for write in [p for p in self._under_way.values() if p.request.verb in WRITES]:
+            if later or write.number < part.number:
+                try:
+                    self._answer(write)
+                except ParameterServerError:
+                    continue  # kept in the part, for whoever waits for it
 
     def _accept(self, part: Part, answer: Any) -> None:
         part.answer, part.answered = answer, True
@@ -431,6 +458,11 @@ class ShardedClient(Client):
             for piece in part.replaced:
                 self._send_part(piece)
 
+    def _adopt_newest(self) -> None:
+        newest = self._transport.partition
+        if newest.version > self._partition.version and not self._under_way:
+            self._adopt(newest)
+
     def _adopt(self, partition: Partition) -> None:
         """Take a newer partition; what the client knows of shards that it adds begins here."""
         self._partition = partition
@@ -461,8 +493,7 @@ class ShardedClient(Client):
 
     def _describe(self) -> None:
         # The last shard: what it knows was created on the ones before it first.
-        last = self._transport.partition.num_shards - 1
-        self._tables, self._vectors = self._transport.ask_one(last, "describe")
+        self._tables, self._vectors = self._transport.ask("describe")[-1]
 
     def _unknown(self, what: str, name: str, known: dict[str, Any]) -> ParameterServerError:
         return ParameterServerError(
@@ -471,21 +502,24 @@ class ShardedClient(Client):
         )
 
     def _cut(self, since: Cut | int) -> Cut:
-        num_shards = self._partition.num_shards
+        """Return how far the shards of the present partition were at `since`."""
+        partition = self._partition
+        num_shards, version = partition.num_shards, partition.version
         if isinstance(since, int):
             if since != 0 and num_shards > 1:
                 raise ParameterServerError(
                     f"a delta since {since} of {num_shards} shards needs a Cut, since shards count "
                     f"on their own; pass the `cut` of the delta before"
                 )
-            since = Cut((since,) * num_shards)
-        shards = since.shards or (0,) * num_shards
+            since = Cut((since,) * num_shards, version)
+        moved = since.version < version
+        shards = (0,) * num_shards if moved or not since.shards else since.shards
         if len(shards) != num_shards:
             raise ParameterServerError(
                 f"a cut of {len(shards)} shards does not fit a group of {num_shards}; start again "
                 f"from Cut.zero()"
             )
-        return Cut(shards)
+        return Cut(shards, version)
 
     def _check_writable(self) -> None:
         if self._finished:

@@ -122,6 +122,11 @@ class RayTransport(Transport):
         """The newest partition that this process has heard of."""
         return self._route.partition
 
+    def newest(self) -> Partition:
+        """Ask the coordinator for the partition in force."""
+        self._take(self.ask_coordinator("route"))
+        return self._route.partition
+
     def refresh(self, version: int) -> Partition:
         """Return a partition of at least `version`."""
         if self._route.partition.version < version:

@@ -51,7 +51,7 @@ class ShardedParameterServer(ParameterServer):
                 f"got {getattr(values, 'dtype', type(values).__name__)} "
                 f"of shape {getattr(values, 'shape', '?')}"
             )
-        partition = self._transport.partition
+        partition = self._transport.newest()
         for shard in range(partition.num_shards):
             part = values[partition.vector_index(len(values), shard)]
             self._transport.ask_one(shard, "create_vector", name, len(values), part)
@@ -102,7 +102,8 @@ class ShardedParameterServer(ParameterServer):
     @property
     def cut(self) -> Cut:
         """How far the shards are."""
-        return Cut(tuple(self._transport.ask("mark")))
+        version = self._transport.partition.version
+        return Cut(tuple(self._transport.ask("mark")), version)
 
     def checkpoint(self, *, full: bool = False) -> str:
         """Take the next checkpoint; see `ParameterServer.checkpoint`."""

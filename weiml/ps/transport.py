@@ -39,6 +39,10 @@ class Transport(abc.ABC):
     def partition(self) -> Partition:
         """The newest partition that this transport has heard of."""
 
+    def newest(self) -> Partition:
+        """Return the partition in force, asked for where another process may have changed it."""
+        return self.partition
+
     @abc.abstractmethod
     def refresh(self, version: int) -> Partition:
         """Return a partition of at least `version`, waiting for it if need be."""
@@ -101,28 +105,48 @@ class Transport(abc.ABC):
         """End the shards and make sure that they are gone; idempotent."""
 
     def ask_one(self, shard: int, verb: str, *arguments: Any) -> Any:
-        """Ask one shard something that is harmless to ask twice, and wait for the answer."""
+        """Ask one shard something that is harmless to ask twice, and wait for the answer.
+
+        Raises:
+            ShardGoneError: it was removed.
+        """
         while True:
             try:
                 return self.result(shard, self.send(shard, verb, *arguments))
             except ShardGoneError as gone:
-                self.recover(gone)
+                if not self.recover(gone):
+                    raise
 
     def ask(self, verb: str, *arguments: Any) -> list[Any]:
         """Ask all shards the same, harmless to ask twice, and wait for all answers."""
-        shards = range(self.partition.num_shards)
-        sent = [(shard, self.send(shard, verb, *arguments)) for shard in shards]
+        while True:
+            try:
+                return self._ask_each(verb, *arguments)
+            except ShardGoneError:
+                continue  # one was removed meanwhile: there is another number of them now
+
+    def _ask_each(self, verb: str, *arguments: Any) -> list[Any]:
+        shards = range(self.newest().num_shards)
+        sent = [self._try_to_send(shard, verb, *arguments) for shard in shards]
         answers: list[Any] = []
         errors: list[Exception] = []
-        for shard, handle in sent:
+        for shard, handle in enumerate(sent):
             try:
-                try:
-                    answers.append(self.result(shard, handle))
-                except ShardGoneError as gone:
-                    self.recover(gone)
-                    answers.append(self.ask_one(shard, verb, *arguments))
+                if isinstance(handle, ShardGoneError):
+                    raise handle
+                answers.append(self.result(shard, handle))
+            except ShardGoneError as gone:
+                if not self.recover(gone):
+                    raise
+                answers.append(self.ask_one(shard, verb, *arguments))
             except Exception as error:
                 errors.append(error)
         if errors:
             raise errors[0]
         return answers
+
+    def _try_to_send(self, shard: int, verb: str, *arguments: Any) -> Any:
+        try:
+            return self.send(shard, verb, *arguments)
+        except ShardGoneError as gone:
+            return gone
