@@ -89,9 +89,9 @@ def speaking(as_json: bool) -> Iterator[Console]:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return rows as aligned text: numbers to the right, four decimals for fractions."""
+    """Return rows as aligned text: numbers, as text too, to the right; four decimals for floats."""
     body = [[_cell(value) for value in row] for row in rows]
-    right = [all(isinstance(v, (int, float)) for v in column) for column in zip(*rows, strict=True)]
+    right = [all(map(_is_number, column)) for column in zip(*rows, strict=True)]
     widths = [max(map(len, column)) for column in zip(heads, *body, strict=True)]
     lines = []
     for cells in ([*heads], *body):
@@ -103,6 +103,12 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         ]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, str):
+        return value.replace(",", "").replace(".", "", 1).isdecimal()
+    return isinstance(value, (int, float))
 
 
 def _cell(value: object) -> str:
