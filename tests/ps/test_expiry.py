@@ -36,11 +36,11 @@ def left(table: SparseTable) -> list[int]:
 def test_rows_not_seen_for_long_go(unit: Any) -> None:
     rules = ExpiryConfig(ttl=10, unit=unit)
     table = make(statistics=("last_seen",), expiry=rules)
-    push(table, [1, 2, 3], 1, step=100)
-    push(table, [2], 2, step=105)
-    push(table, [3], 3, step=111)
     # The other clock stands still.
     step, now_s = (1, 0.0) if unit == "steps" else (0, 1.0)
+    for sequence, (keys, at) in enumerate([([1, 2, 3], 100), ([2], 105), ([3], 111)], 1):
+        table.clock = lambda at=at: at * now_s  # type: ignore[misc]
+        push(table, keys, sequence, step=at * step)
     assert table.expire(4, step=112 * step, now_s=112.9 * now_s) == 1
     assert left(table) == [2, 3]
     assert table.expire(5, step=116 * step, now_s=116.9 * now_s) == 1

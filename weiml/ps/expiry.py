@@ -27,7 +27,7 @@ class ExpiryConfig:
     ttl: int | None = None
     """Delete rows last seen more than so many units ago; needs the statistic last_seen."""
     unit: Literal["steps", "seconds"] = "steps"
-    """What ttl and last_seen are counted in: steps of training, or seconds of the clock."""
+    """What ttl and last_seen are counted in: steps of training, or seconds of the shard's clock."""
     min_norm: float | None = None
     """Delete rows whose weights have a smaller Euclidean norm."""
     min_score: float | None = None

@@ -6,7 +6,8 @@ in a `RowStore`; what their words mean says `RowLayout`. Docs: docs/ps-tables.md
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -49,6 +50,8 @@ class SparseTable:
         self.store = RowStore(num_buckets, config.payload_words, max_load=config.max_load)
         self.layout = RowLayout(config)
         self.changes = ChangeLog(config.change_log_bytes or _LOG_BYTES)
+        self.clock: Callable[[], float] = time.time
+        """Seconds, for a table whose rows expire by them."""
         self.expired = 0
         """Rows that `expire` deleted."""
         self._intake = Intake(self.store, self.layout, self._delete)
@@ -129,7 +132,7 @@ class SparseTable:
 
         `counts` float32 (n,) are the examples behind each gradient and `squares` float32 (n, dim)
         the sums of their squares, for optimizers that use them. `step` is what the rows were last
-        seen at.
+        seen at; a table whose rows expire by seconds asks its clock instead.
 
         Raises:
             ParameterServerError: an array has another shape; then nothing was done.
@@ -146,7 +149,7 @@ class SparseTable:
             some_squares = _at(_at(squares, part), where)
             some_grads = grads[part][where]
             self.layout.learn(addresses, some, some_grads, some_counts, some_squares, sequence)
-            self.layout.note(addresses, some_counts, step)
+            self.layout.note(addresses, some_counts, self._seen(step))
 
     def push_differences(
         self, keys: np.ndarray, differences: np.ndarray, sequence: int, *, step: int = 0
@@ -166,7 +169,7 @@ class SparseTable:
         for part in self._chunks(keys.size):
             some, addresses, where = self._open(keys[part], sequence, None)
             self.layout.add(addresses, some, differences[part][where], sequence)
-            self.layout.note(addresses, None, step)
+            self.layout.note(addresses, None, self._seen(step))
 
     def push_statistics(
         self,
@@ -187,7 +190,8 @@ class SparseTable:
         clicks = self._numbers("clicks", clicks, (keys.size,))
         for part in self._chunks(keys.size):
             _, addresses, where = self._open(keys[part], sequence, None, offer=False)
-            self.layout.add_statistics(addresses, shows[part][where], clicks[part][where], step)
+            numbers = shows[part][where], clicks[part][where]
+            self.layout.add_statistics(addresses, *numbers, self._seen(step))
 
     def put_state(
         self, keys: np.ndarray, state: np.ndarray, sequence: int, *, step: int = 0
@@ -201,7 +205,7 @@ class SparseTable:
         for part in self._chunks(keys.size):
             some, addresses, where = self._open(keys[part], sequence, None)
             self.layout.put(addresses, some, state[part][where], sequence)
-            self.layout.see(addresses, step)
+            self.layout.see(addresses, self._seen(step))
 
     def locate_or_insert(
         self, keys: np.ndarray, sequence: int, step: int = 0, *, insert: bool = True
@@ -215,11 +219,11 @@ class SparseTable:
         if not insert:
             addresses = self.store.find(keys)
             self._before_write(keys[addresses != 0], sequence)
-            self.layout.note(addresses[addresses != 0], None, step)
+            self.layout.note(addresses[addresses != 0], None, self._seen(step))
             return addresses
         for part in self._chunks(keys.size):
             _, addresses, _ = self._open(keys[part], sequence, None)
-            self.layout.note(addresses, None, step)
+            self.layout.note(addresses, None, self._seen(step))
         return self.store.find(keys)
 
     def delete(self, keys: np.ndarray, sequence: int) -> int:
@@ -372,6 +376,11 @@ class SparseTable:
         if self.config.change_log_bytes is None:
             self.changes.max_bytes = max(_LOG_BYTES, self.store.nbytes // _LOG_SHARE)
         self.changes.add(sequence, keys)
+
+    def _seen(self, step: int) -> int:
+        """Return what rows are last seen at: the step, or the time where that is what counts."""
+        rules = self.config.expiry
+        return int(self.clock()) if rules is not None and rules.unit == "seconds" else step
 
     def _set_aside(self, keys: np.ndarray) -> None:
         for snapshot in self._snapshots:
