@@ -112,6 +112,8 @@ class Predictor:
     def apply_delta(self, delta: Delta) -> None:
         """Set the rows and the dense part that a delta brings; nothing changes if it does not fit.
 
+        Rows that it says are gone count as zeros from then on.
+
         Whether a delta was missed in between is the caller's to know (`Delta.since`).
 
         Raises:
@@ -127,6 +129,13 @@ class Predictor:
         dense = delta.vectors.get(DENSE_VECTOR)
         if dense is not None:
             self.model.set_dense_vector(dense)
+        if delta.full:
+            for weights in self._weights.values():
+                weights[:] = 0
+        for name, keys in delta.deleted.items():
+            if name in self._weights:
+                positions = self._index.find(keys)
+                self._weights[name][positions[positions >= 0]] = 0
         self._set_rows(delta.tables)
         self._sequence = delta.sequence
 

@@ -11,6 +11,7 @@ from weiml.ps.base import Client, GroupConfig, ParameterServer, Ticket
 from weiml.ps.dedup import sum_by_key, unique_keys
 from weiml.ps.delta import Cut, Delta
 from weiml.ps.embedded import EmbeddedParameterServer
+from weiml.ps.functions import elementwise, get_function, update_function
 from weiml.ps.index import KeyIndex
 from weiml.ps.kernels import ftrl_step, ftrl_weight
 from weiml.ps.optimizers import (
@@ -32,6 +33,7 @@ from weiml.ps.optimizers import (
 )
 from weiml.ps.partition import Partition
 from weiml.ps.tables import SparseTable, TableConfig
+from weiml.ps.wire import WireConfig
 
 if TYPE_CHECKING:
     from weiml.ps.ray_server import RayParameterServer, list_groups
@@ -62,13 +64,17 @@ __all__ = [
     "SparseTable",
     "TableConfig",
     "Ticket",
+    "WireConfig",
+    "elementwise",
     "ftrl_step",
     "ftrl_weight",
+    "get_function",
     "list_groups",
     "optimizer_from_mapping",
     "register_optimizer",
     "sum_by_key",
     "unique_keys",
+    "update_function",
 ]
 
 

@@ -25,6 +25,8 @@ class Cut:
 
     shards: tuple[int, ...]
     """The sequence number of each shard; empty: before everything, on any number of shards."""
+    version: int = 0
+    """Of the partition: once buckets have moved, shards' numbers mean something else."""
 
     @classmethod
     def zero(cls) -> Cut:
@@ -37,8 +39,9 @@ class Cut:
         return sum(self.shards)
 
     def to_json(self) -> str:
-        """Return the cut as a JSON list of the shards' numbers."""
-        return json.dumps(list(self.shards))
+        """Return the shards' numbers as a JSON list; beside the version where that is not 0."""
+        numbers = list(self.shards)
+        return json.dumps({"version": self.version, "shards": numbers} if self.version else numbers)
 
     @classmethod
     def from_json(cls, text: str) -> Cut:
@@ -48,12 +51,16 @@ class Cut:
             DataError: the text is something else.
         """
         try:
-            shards = json.loads(text)
+            body = json.loads(text)
         except json.JSONDecodeError:
-            shards = None
-        if not isinstance(shards, list) or not all(type(n) is int and n >= 0 for n in shards):
+            body = None
+        if not isinstance(body, dict):
+            body = {"version": 0, "shards": body}
+        shards, version = body.get("shards"), body.get("version")
+        numbers = [*shards, version] if isinstance(shards, list) else [None]
+        if not all(type(n) is int and n >= 0 for n in numbers):
             raise DataError(f"a cut is a JSON list of sequence numbers, got {text!r}")
-        return cls(tuple(shards))
+        return cls(tuple(shards), version)
 
     def __str__(self) -> str:
         return str(self.total)
@@ -78,7 +85,8 @@ class Delta:
     """Tables with rows that are gone: their keys uint64 (n,)."""
     full: bool = False
     """Whether this is all there is: rows of a copy that are not in it are gone too. A delta is full
-    from ``Cut.zero()`` on, and when the shards do not remember as far back as `since`."""
+    from ``Cut.zero()`` on, when the shards do not remember as far back as `since`, and when buckets
+    have moved since."""
 
     @property
     def sequence(self) -> int:
@@ -114,7 +122,7 @@ def merge_deltas(since: Cut, parts: Sequence[dict[str, Any]], partition: Partiti
     gone = {n: np.concatenate([part["deleted"][n] for part in parts]) for n in tables}
     return Delta(
         since=since,
-        cut=Cut(tuple(part["sequence"] for part in parts)),
+        cut=Cut(tuple(part["sequence"] for part in parts), partition.version),
         tables=tables,
         vectors=vectors,
         deleted={name: keys for name, keys in gone.items() if len(keys)},

@@ -78,8 +78,11 @@ async def rescale(
     except BaseException:
         await _undo(peers, before, after, old, added)
         raise
+    # The sum of the shards' numbers must not fall when some of them go.
+    gone = [await peers.ask(s, "mark") for s in range(num_shards, before.num_shards)]
     await peers.publish(after)
-    await _ask_all(peers, everyone, "switch", after)
+    for shard in everyone:
+        await peers.ask(shard, "switch", after, sum(gone) if shard == 0 else 0)
     for shard in range(num_shards, before.num_shards):
         await peers.stop(shard)
     return after

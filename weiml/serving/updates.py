@@ -137,19 +137,44 @@ def merge_updates(updates: Iterable[Update]) -> Update:
 
 
 def merge_deltas(deltas: Iterable[Delta]) -> Delta:
-    """Merge deltas in order: of a row or vector that several hold, the newest stays."""
+    """Merge deltas in order: of a row or vector that several hold, the newest stays.
+
+    A row's deletion is news of it like its weights; a full delta makes all before it void.
+    """
     parts = list(deltas)
-    tables: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    last_full = max((i for i, part in enumerate(parts) if part.full), default=0)
+    counting = parts[last_full:]
     vectors: dict[str, np.ndarray] = {}
-    for part in parts:
-        for name, rows in part.tables.items():
-            tables.setdefault(name, []).append(rows)
+    for part in counting:
         vectors.update(part.vectors)
-    merged = {}
-    for name, found in tables.items():
-        keys = np.concatenate([keys for keys, _ in found])
-        weights = np.concatenate([weights for _, weights in found])
-        # The first of equal keys in reversed order is the newest.
-        unique, index = np.unique(keys[::-1], return_index=True)
-        merged[name] = (unique, weights[::-1][index])
-    return Delta(since=parts[0].since, cut=parts[-1].cut, tables=merged, vectors=vectors)
+    names = {name: None for part in counting for name in (*part.tables, *part.deleted)}
+    tables, deleted = {}, {}
+    for name in names:
+        keys, weights, gone = _newest(name, counting)
+        tables[name] = (keys[~gone], weights[~gone])
+        if gone.any():
+            deleted[name] = keys[gone]
+    return Delta(
+        since=parts[0].since,
+        cut=parts[-1].cut,
+        tables=tables,
+        vectors=vectors,
+        deleted=deleted,
+        full=any(part.full for part in parts),
+    )
+
+
+def _newest(name: str, parts: list[Delta]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each key's newest (key, weights, whether its row is gone)."""
+    keys, weights, gone = [], [], []
+    for part in parts:
+        own_keys, own_weights = part.tables.get(name, (np.empty(0, np.uint64), None))
+        gone_keys = part.deleted.get(name, np.empty(0, np.uint64))
+        dim = next(p.tables[name][1].shape[1] for p in parts if name in p.tables)
+        keys += [own_keys, gone_keys]
+        rows = np.empty((0, dim), np.float32) if own_weights is None else own_weights
+        weights += [rows, np.zeros((len(gone_keys), dim), np.float32)]
+        gone += [np.zeros(len(own_keys), bool), np.ones(len(gone_keys), bool)]
+    # The first of equal keys in reversed order is the newest.
+    distinct, index = np.unique(np.concatenate(keys)[::-1], return_index=True)
+    return distinct, np.concatenate(weights)[::-1][index], np.concatenate(gone)[::-1][index]

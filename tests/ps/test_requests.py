@@ -1,0 +1,197 @@
+"""The wider contract, held by both transports: deletion, statistics, functions, the wire, moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from weiml.errors import ParameterServerError
+from weiml.ps import (
+    FTRL,
+    SGD,
+    Adagrad,
+    Adam,
+    Client,
+    Cut,
+    ParameterServer,
+    TableConfig,
+    WireConfig,
+)
+
+Make = Callable[..., ParameterServer]
+MANY = np.arange(3000, dtype=np.uint64) * 7919
+
+
+def pulled(client: Client, table: str, keys: np.ndarray, what: str = "weights") -> np.ndarray:
+    return np.asarray(client.pull(table, keys, what).wait())  # type: ignore[arg-type]
+
+
+def ones(keys: np.ndarray, dim: int = 1) -> np.ndarray:
+    return np.ones((len(keys), dim), np.float32)
+
+
+def test_deleted_rows_start_anew_and_deltas_carry_their_deletion(
+    make: Make, table: str, keys: np.ndarray
+) -> None:
+    ps = make()
+    ps.create_table(TableConfig(table, optimizer=SGD(lr=1.0)))
+    client = ps.client()
+    client.push(table, keys, ones(keys))
+    first = client.delta(Cut.zero())
+    assert first.full
+    client.delete(table, keys[:2])
+    client.delete(table, np.array([123456], np.uint64))  # a missing one is fine
+    delta = client.delta(first.cut)
+    assert not delta.full
+    assert set(keys[:2].tolist()) <= set(delta.deleted[table].tolist())
+    assert len(delta.tables[table][0]) == 0
+    assert pulled(client, table, keys)[:, 0].tolist() == [0, 0, -1, -1, -1]
+    client.push(table, keys[:1], ones(keys[:1]))
+    again = client.delta(delta.cut)
+    assert again.tables[table][0].tolist() == keys[:1].tolist()
+    assert table not in again.deleted
+
+
+def test_shows_and_clicks_are_counted_in_rows_that_keep_them(
+    make: Make, table: str, keys: np.ndarray
+) -> None:
+    ps = make()
+    kept = TableConfig(table, optimizer=SGD(), statistics=("count", "shows", "clicks"))
+    ps.create_table(kept)
+    client = ps.client()
+    client.push(table, keys, ones(keys))
+    client.wait(client.push_statistics(table, keys, ones(keys)[:, 0] * 3, ones(keys)[:, 0]))
+    known, present, found = client.call("row_statistics", table, keys=keys).wait()
+    assert sorted(known.tolist()) == sorted(keys.tolist())
+    assert present.all()
+    assert {name: set(values.tolist()) for name, values in found.items()} == {
+        "count": {1},
+        "shows": {3.0},
+        "clicks": {1.0},
+    }
+    ps.create_table(TableConfig(f"{table}-bare", optimizer=SGD()))
+    with pytest.raises(ParameterServerError, match="keeps no shows"):
+        client.push_statistics(f"{table}-bare", keys, ones(keys)[:, 0], ones(keys)[:, 0])
+
+
+def test_counts_and_squares_reach_the_optimizer(make: Make, table: str, keys: np.ndarray) -> None:
+    ps = make()
+    rule = Adam(lr=0.1)
+    ps.create_table(TableConfig(table, dim=2, optimizer=rule))
+    client = ps.client()
+    before = pulled(client, table, keys, "state")
+    grads, counts = ones(keys, 2) * 6, np.full(len(keys), 3, np.float32)
+    squares = ones(keys, 2) * 12
+    client.wait(client.push(table, keys, grads, counts=counts, squares=squares))
+    expected = rule.update(before, grads, counts, squares)
+    assert np.array_equal(pulled(client, table, keys, "state"), expected)
+    assert not np.array_equal(expected, rule.update(before, grads))
+    with pytest.raises(ParameterServerError, match="counts must have shape"):
+        client.push(table, keys, grads, counts=counts[:2])
+
+
+def test_dense_tables_hold_rows_by_number(make: Make, table: str) -> None:
+    ps = make()
+    ps.create_table(TableConfig(table, dim=2, optimizer=SGD(lr=1.0), rows=5000, init_scale=0.1))
+    client = ps.client()
+    rows = np.array([0, 17, 4999, 2500], np.uint64)
+    before = pulled(client, table, rows)
+    assert before.std() > 0
+    client.wait(client.push(table, rows, ones(rows, 2)))
+    np.testing.assert_allclose(pulled(client, table, rows), before - 1, rtol=1e-6)
+    with pytest.raises(ParameterServerError, match=r"keys are 0 … 4999; got 5000"):
+        client.pull(table, np.array([5000], np.uint64))
+    with pytest.raises(ParameterServerError, match="cannot be deleted|is dense"):
+        client.delete(table, rows).wait()
+
+
+def test_functions_run_where_vectors_and_rows_are(
+    make: Make, table: str, rng: np.random.Generator
+) -> None:
+    ps = make()
+    client = ps.client()
+    x, y = (rng.normal(size=2000).astype(np.float32) for _ in range(2))
+    ps.create_vector(f"{table}-x", x)
+    ps.create_vector(f"{table}-y", y)
+    dot = client.call("dot", f"{table}-x", f"{table}-y").wait()
+    assert dot == pytest.approx(float(x.astype(np.float64) @ y.astype(np.float64)), rel=1e-12)
+    client.wait(client.call("axpy", 2.0, f"{table}-x", f"{table}-y"))
+    got = np.asarray(client.pull_vector(f"{table}-y").wait())
+    np.testing.assert_allclose(got, 2 * x + y, rtol=1e-6)
+    with pytest.raises(ParameterServerError, match="did you mean 'axpy'"):
+        client.call("axpi", 2.0, "x", "y")
+    ps.create_table(TableConfig(table, optimizer=SGD(lr=1.0)))
+    client.push(table, MANY, ones(MANY))
+    assert client.call("count_above", table, 0.5).wait() == len(MANY)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        WireConfig(keys="packed", key_cache_mib=4),
+        WireConfig(key_cache_mib=4),
+    ],
+)
+def test_key_lists_that_travel_once_change_no_bit(
+    make: Make, table: str, wire: WireConfig, rng: np.random.Generator
+) -> None:
+    ps = make()
+    name = table.replace("[", "-").replace("]", "-")
+    states = []
+    for kind, used in (("plain", None), ("coded", wire)):
+        ps.create_table(TableConfig(f"{name}-{kind}", dim=2, optimizer=Adagrad()))
+        client = ps.client(wire=used)
+        draws = np.random.default_rng(5)
+        for _ in range(6):
+            keys = np.unique(draws.choice(MANY, 800))
+            draws.shuffle(keys)
+            rows = pulled(client, f"{name}-{kind}", keys)
+            grads = draws.normal(size=rows.shape).astype(np.float32) + rows
+            client.push(f"{name}-{kind}", keys, grads)
+        client.flush()
+        states.append(pulled(client, f"{name}-{kind}", MANY, "state"))
+    assert np.array_equal(*states)
+    assert states[0].any()
+
+
+def test_what_compression_holds_back_arrives_by_the_end(make: Make, table: str) -> None:
+    ps = make(staleness=None)
+    ps.create_table(TableConfig(table, dim=4, optimizer=SGD(lr=1.0)))
+    wire = WireConfig(push="int8", push_fraction=0.2, pull="bfloat16")
+    client = ps.client(wire=wire)
+    rng = np.random.default_rng(3)
+    total = np.zeros((len(MANY), 4))
+    for _ in range(8):
+        grads = rng.normal(size=(len(MANY), 4)).astype(np.float32)
+        total += grads
+        client.push(table, MANY, grads)
+    before = np.abs(pulled(ps.client(), table, MANY) + total).max()
+    client.flush()
+    after = np.abs(pulled(ps.client(), table, MANY) + total).max()
+    assert before > 0.5
+    assert after < 1e-4
+    rounded = pulled(client, table, MANY)
+    np.testing.assert_allclose(rounded, -total, rtol=2**-7, atol=1e-4)
+
+
+def test_a_delta_across_a_move_of_buckets_brings_everything(make: Make, table: str) -> None:
+    ps = make(num_shards=3, num_workers=1)
+    before = ps.status()["num_shards"]
+    ps.create_table(TableConfig(table, optimizer=FTRL(alpha=1.0)))
+    ps.create_vector(table, np.zeros(9, np.float32))
+    client = ps.client()
+    client.push(table, MANY, ones(MANY))
+    cut = client.delta(0 if before == 1 else Cut.zero()).cut
+    ps.rescale(2 if before == 3 else 3)
+    client.push(table, MANY[:5], ones(MANY[:5]))
+    delta = client.delta(cut)
+    assert delta.full
+    assert sorted(delta.tables[table][0].tolist()) == sorted(MANY.tolist())
+    assert delta.vectors[table].shape == (9,)
+    assert delta.cut.total > cut.total
+    next_one = client.delta(Cut.from_json(delta.cut.to_json()))
+    assert next_one.num_rows == 0
+    assert not next_one.full
+    ps.rescale(before)
