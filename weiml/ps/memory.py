@@ -45,14 +45,17 @@ def _pointer(builder: Any, address: Any, kind: Any) -> Any:
 
 @intrinsic
 def prefetch(typingctx: Any, address: Any) -> Any:
-    """Ask for the cache line at `address` (int64) ahead of a write; never faults."""
+    """Ask for the cache line at `address` (int64) ahead of its use; never faults.
+
+    The line comes into the second level, which has twice as many misses under way as the first.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [_I8P, _I32, _I32, _I32])
         function = builder.module.declare_intrinsic("llvm.prefetch", [_I8P], kind)
         pointer = builder.inttoptr(args[0], _I8P)
-        # For writing, to keep in all cache levels, of data.
-        builder.call(function, [pointer, _I32(1), _I32(3), _I32(1)])
+        # For reading (nobody else holds the line anyway), into the second level, of data.
+        builder.call(function, [pointer, _I32(0), _I32(2), _I32(1)])
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen

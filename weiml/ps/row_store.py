@@ -249,12 +249,15 @@ class RowStore:
 
 
 def _looks(slot: int) -> tuple[int, int, int]:
-    """Return slots of a home group, slots looked at together, bytes to the second prefetch."""
-    if slot in (16, 32):  # a group is a line: its slots cost one miss together
-        return 64 // slot, 64 // slot, 0
+    """Return slots of a home group, slots looked at together, bytes asked for ahead."""
+    if slot == 16:  # a group is a line: its slots cost one miss together
+        return 4, 8, 128
+    if slot == 32:
+        return 2, 2, 128
     if slot < 64:
-        return 1, 3, 2 * slot + 7
-    return 1, 2, slot
+        return 1, 3, 128
+    # The row itself and the key of the next; of long rows the optimizer asks for the rest.
+    return 1, 2, min(slot + 8, 512)
 
 
 def _flat(keys: np.ndarray) -> np.ndarray:

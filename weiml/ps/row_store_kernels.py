@@ -11,7 +11,7 @@ homes lies a tail for what is displaced beyond them, and behind it one slot that
 `homes` int64 (buckets, 2): address of the first slot, number of home groups. `fill` int64
 (buckets, 3): rows, rows at which the bucket must grow, slots that rows may lie in. `shape` int64
 (5,): hash bits that name the bucket, bytes of a slot, slots of a home group, slots looked at
-together, bytes from the home to the second prefetch.
+together, bytes from the home on that are asked for ahead.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ __all__ = [
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
-_AHEAD = 16  # keys between the steps of a search: about the misses a core can have under way
-_RING = np.int64(2 * _AHEAD - 1)
+_AHEAD = 64  # keys between asking for a line and looking at it
+_RING = 128  # a power of two above it
 
 
 @intrinsic
@@ -65,6 +65,43 @@ def multiply_high(typingctx: Any, a: Any, b: Any) -> Any:
     return types.uint64(types.uint64, types.uint64), codegen
 
 
+_LINE = ir.VectorType(ir.IntType(64), 8)
+
+
+@intrinsic
+def compare_line(typingctx: Any, address: Any, tag: Any) -> Any:
+    """Return which of the four 16-byte slots at `address` hold a smaller tag, and which this one.
+
+    The answers are the bits 0, 2, 4 and 6 of two int64. Empty slots are never among either.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        stored = builder.load(builder.inttoptr(args[0], _LINE.as_pointer()), align=8)
+        here = builder.sub(stored, ir.Constant(_LINE, [1] * 8))
+        one = builder.insert_element(ir.Constant(_LINE, ir.Undefined), args[1], ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 8), [0] * 8)
+        wanted = builder.shuffle_vector(one, ir.Constant(_LINE, ir.Undefined), zeros)
+        byte = ir.IntType(8)
+        answers = []
+        for relation in ("<", "=="):
+            lanes = builder.bitcast(builder.icmp_unsigned(relation, here, wanted), byte)
+            # Every other lane is payload.
+            answers.append(builder.zext(builder.and_(lanes, byte(0x55)), ir.IntType(64)))
+        return context.make_tuple(builder, signature.return_type, answers)
+
+    return types.UniTuple(types.int64, 2)(types.int64, types.uint64), codegen
+
+
+@intrinsic
+def lowest_bit(typingctx: Any, number: Any) -> Any:
+    """Return the place of the lowest bit set in an int64 that is not 0."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.IntType(1)(1))
+
+    return types.int64(types.int64), codegen
+
+
 @numba.njit(inline="always")
 def _home(homes: np.ndarray, bucket: np.uint64, rest: np.uint64, stride: int) -> int:
     """Return the address of the home of a hash; `rest` is the hash shifted over its bucket."""
@@ -74,52 +111,76 @@ def _home(homes: np.ndarray, bucket: np.uint64, rest: np.uint64, stride: int) ->
 
 @numba.njit(cache=True, nogil=True)
 def find_rows(homes: np.ndarray, shape: np.ndarray, keys: np.ndarray, out: np.ndarray) -> int:
-    """Write the payload address of each key, 0 where missing, and return how many are missing.
-
-    Three steps run behind each other: ask for the home's line; count the smaller tags in it
-    without a branch and ask for the line where that ends; finish.
-    """
+    """Write the payload address of each key, 0 where missing, and return how many are missing."""
+    if shape[1] == 16:
+        return _find_in_lines(homes, shape, keys, out)
     bits = np.uint64(shape[0])
     shift = np.uint64(64) - bits
     slot, window, reach = shape[1], shape[3], shape[4]
     stride = slot * shape[2]
-    tags = np.empty(2 * _AHEAD, np.uint64)
+    tags = np.empty(_RING, np.uint64)
+    places = np.empty(_RING, np.int64)
     missing = 0
-    n = keys.size
-    for i in range(n + 2 * _AHEAD):
-        if i < n:
+    for i in range(keys.size + _AHEAD):
+        j = i & (_RING - 1)
+        if i < keys.size:
             h = mix64(keys[i])
             rest = h << bits
             at = _home(homes, h >> shift, rest, stride)
-            prefetch(at)
-            if reach:
-                prefetch(at + reach)
-        j = i - _AHEAD
-        if j >= 0 and j < n:
-            tag = tags[j & _RING]
-            here = out[j]
+            for line in range(0, reach, 64):
+                prefetch(at + line)
+            places[j] = at
+            tags[j] = rest >> bits
+        if i >= _AHEAD:
+            j = (i - _AHEAD) & (_RING - 1)
+            tag = tags[j]
+            at = places[j]
             smaller = 0
-            for k in range(window):
-                smaller += load_u64(here + k * slot) - _ONE < tag
-            here += smaller * slot
-            prefetch(here)
-            out[j] = here
-        j -= _AHEAD
-        if j >= 0:
-            tag = tags[j & _RING]
-            here = out[j]
-            found = load_u64(here) - _ONE
+            for k in range(window):  # no branch, for which of them it is cannot be foretold
+                smaller += load_u64(at + k * slot) - _ONE < tag
+            at += smaller * slot
+            found = load_u64(at) - _ONE
             while found < tag:
-                here += slot
-                found = load_u64(here) - _ONE
-            if found == tag:
-                out[j] = here + 8
-            else:
-                out[j] = 0
-                missing += 1
-        if i < n:
-            out[i] = at
-            tags[i & _RING] = rest >> bits
+                at += slot
+                found = load_u64(at) - _ONE
+            there = found == tag
+            out[i - _AHEAD] = at + 8 if there else 0
+            missing += not there
+    return missing
+
+
+@numba.njit(cache=True, nogil=True)
+def _find_in_lines(homes: np.ndarray, shape: np.ndarray, keys: np.ndarray, out: np.ndarray) -> int:
+    """`find_rows` where a home group is a cache line of four slots: two lines at a time."""
+    bits = np.uint64(shape[0])
+    shift = np.uint64(64) - bits
+    tags = np.empty(_RING, np.uint64)
+    places = np.empty(_RING, np.int64)
+    missing = 0
+    for i in range(keys.size + _AHEAD):
+        j = i & (_RING - 1)
+        if i < keys.size:
+            h = mix64(keys[i])
+            rest = h << bits
+            at = _home(homes, h >> shift, rest, 64)
+            prefetch(at)
+            prefetch(at + 64)
+            places[j] = at
+            tags[j] = rest >> bits
+        if i >= _AHEAD:
+            j = (i - _AHEAD) & (_RING - 1)
+            tag = tags[j]
+            at = places[j]
+            _, first = compare_line(at, tag)
+            smaller, second = compare_line(at + 64, tag)
+            equal = first | second << 8
+            while smaller == 0x55:  # even the last of both lines is smaller
+                at += 64
+                smaller, second = compare_line(at + 64, tag)
+                equal |= second << 8
+            there = equal != 0
+            out[i - _AHEAD] = at + 8 * lowest_bit(equal | 1 << 62) + 8 if there else 0
+            missing += not there
     return missing
 
 
