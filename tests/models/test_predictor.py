@@ -92,6 +92,31 @@ def test_deltas_bring_rows_new_rows_and_the_dense_part(name: str, folder: Path) 
     assert np.abs(predictor.score(BATCH) - before).max() > 1e-4
 
 
+def test_rows_that_are_gone_count_as_zeros(name: str, folder: Path) -> None:
+    predictor = Predictor.load(folder)
+    tables = [config.name for config in predictor.model.tables()]
+    keys = np.unique(predictor.model.keys(BATCH))
+    empty = {
+        config.name: (np.empty(0, np.uint64), np.empty((0, config.dim), np.float32))
+        for config in predictor.model.tables()
+    }
+    bare = Predictor(predictor.model, empty).score(BATCH)
+    before = predictor.score(BATCH)
+    assert np.abs(before - bare).max() > 1e-4
+    gone = Delta(
+        since=Cut.zero(),
+        cut=Cut((10**6,)),
+        tables=empty,
+        vectors={},
+        deleted=dict.fromkeys(tables, keys),
+    )
+    predictor.apply_delta(gone)
+    np.testing.assert_allclose(predictor.score(BATCH), bare, atol=1e-6)
+    other = Predictor.load(folder)
+    other.apply_delta(Delta(since=Cut.zero(), cut=gone.cut, tables=empty, vectors={}, full=True))
+    np.testing.assert_allclose(other.score(BATCH), bare, atol=1e-6)
+
+
 def test_a_delta_of_another_model_changes_nothing(name: str, folder: Path) -> None:
     predictor = Predictor.load(folder)
     before, version = predictor.score(BATCH), predictor.version

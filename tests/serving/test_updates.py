@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,27 @@ def test_merge_keeps_the_newest_row_and_the_whole_range() -> None:
     assert dict(zip(keys.tolist(), weights[:, 0].tolist(), strict=True)) == {1: 1.0, 2: 2.0, 3: 2.0}
     assert merged.vectors["dense"].tolist() == [1.0]
     assert (merged.since, merged.cut, merged.sequence) == (Cut((0,)), Cut((2,)), 2)
+
+
+def test_merge_keeps_the_newest_of_rows_and_deletions() -> None:
+    gone = {"wide": np.array([1, 2], np.uint64)}
+    parts = [
+        delta([1, 2, 3], 1.0, 1),
+        replace(delta([], 2.0, 2), deleted=gone),
+        delta([2], 3.0, 3),
+    ]
+    merged = merge_deltas(parts)
+    keys, weights = merged.tables["wide"]
+    assert dict(zip(keys.tolist(), weights[:, 0].tolist(), strict=True)) == {2: 3.0, 3: 1.0}
+    assert merged.deleted["wide"].tolist() == [1]
+    assert not merged.full
+
+
+def test_merge_forgets_what_came_before_a_full_delta() -> None:
+    merged = merge_deltas([delta([1, 2], 1.0, 1), replace(delta([2], 2.0, 2), full=True)])
+    assert merged.tables["wide"][0].tolist() == [2]
+    assert merged.full
+    assert merged.since == Cut((0,))
 
 
 def test_updates_that_do_not_follow_each_other_are_refused() -> None:
