@@ -218,7 +218,8 @@ class ChangeParts:
         most = max(self.max_bytes // ENTRY_BYTES // parts, _FIRST_ENTRIES)
         wish = max(2 * int(self._room[part]), need + need // 4, _FIRST_ENTRIES)
         width = self._hashes.shape[1]
-        if wish > width and width < most:
+        # All entries move when the parts are widened: not for a few more at a time.
+        if wish > width and 4 * most > 5 * width:
             width = min(max(2 * width, wish), most)
             self._hashes = self._widened(self._hashes, width)
             self._sequences = self._widened(self._sequences, width)

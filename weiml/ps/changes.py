@@ -27,9 +27,11 @@ _MOST_IN_SEGMENT = 1 << 16
 _MOST_ADDITIONS = 1 << 12  # in a segment
 _DEALT_AT_ONCE = 3  # segments; more than come, so that those that wait get fewer
 _MOSTLY_KNOWN = 0.7  # from here on, keeping only the latest of each key saves room
+_FITTING = 0.6  # if the different keys take less than this part of the room
 _MOST_SAMPLED = 1 << 13  # of the keys of a full log
 _ONE = np.uint64(1)
 _NONE = np.uint64(0)
+_EMPTY = np.uint32(0)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -48,23 +50,40 @@ def _unhash_keys(hashes: np.ndarray) -> np.ndarray:
     return out
 
 
+@numba.njit(inline="always")
+def _slot(table: np.ndarray, tag: np.uint32) -> np.uint64:
+    mask = np.uint64(table.size - 1)
+    slot = np.uint64(tag >> np.uint32(4)) & mask
+    while table[slot] != _EMPTY and table[slot] != tag:
+        slot = (slot + _ONE) & mask
+    return slot
+
+
 @numba.njit(cache=True, nogil=True)
-def _note_sample(keys: np.ndarray, mask: np.uint64, table: np.ndarray) -> tuple[int, int]:
-    """Put hashes whose masked bits are 0 into a table; return how many, and how many are new."""
-    slots = np.uint64(table.size - 1)
+def _note_sample(
+    keys: np.ndarray, mask: np.uint64, table: np.ndarray, older: np.ndarray
+) -> tuple[int, int, int, int]:
+    """Put hashes whose masked bits are 0 into a table.
+
+    Return how many there are, how many of them were in it or in an older one, how many were put
+    into it, and how many of these were not in the older one.
+    """
     sampled = 0
-    new = 0
+    known = 0
+    put = 0
+    fresh = 0
     for i in range(keys.size):
         h = mix64(keys[i])
-        if h & mask == _NONE and 4 * new < table.size:
-            tag = np.uint32(h >> np.uint64(32)) | np.uint32(1)  # never 0, which is an empty slot
-            slot = np.uint64(tag >> np.uint32(4)) & slots
-            while table[slot] != np.uint32(0) and table[slot] != tag:
-                slot = (slot + _ONE) & slots
+        if h & mask == _NONE:
+            tag = np.uint32(h >> np.uint64(32)) | np.uint32(1)  # never the mark of an empty slot
+            slot = _slot(table, tag)
+            in_older = older[_slot(older, tag)] == tag
             sampled += 1
-            new += table[slot] == np.uint32(0)
+            known += table[slot] == tag or in_older
+            put += table[slot] != tag
+            fresh += table[slot] != tag and not in_older
             table[slot] = tag
-    return sampled, new
+    return sampled, known, put, fresh
 
 
 def hash_keys(keys: np.ndarray) -> np.ndarray:
@@ -137,7 +156,8 @@ class ChangeLog:
     @property
     def nbytes(self) -> int:
         """Bytes of all that is kept, room to grow included."""
-        return self._parts.nbytes + self._segment_bytes + self._buffer.nbytes + self._table.nbytes
+        sample = self._table.nbytes + self._older.nbytes
+        return self._parts.nbytes + self._segment_bytes + self._buffer.nbytes + sample
 
     def add(self, sequence: int, keys: np.ndarray) -> None:
         """Note that the rows of `keys` uint64 (n,) changed under `sequence`.
@@ -210,8 +230,10 @@ class ChangeLog:
         self._segment_bytes = 0
         self._buffer = np.empty(0, np.uint64)
         self._additions: list[tuple[int, int]] = []  # (sequence number, stop in the buffer)
-        self._table = np.empty(0, np.uint32)  # hashes of the sample that are in the log
+        self._table = self._older = np.empty(0, np.uint32)  # hashes of the sample, in two ages
+        self._noted = 0  # keys of which the sample is in the first
         self._in_table = 0
+        self._different = 0  # hashes in both tables together
 
     def _seal(self) -> None:
         """Close the segment that is being filled."""
@@ -226,7 +248,7 @@ class ChangeLog:
         """Put the newest segment where it belongs; what is in parts is older than all segments."""
         self._segments.append(segment)
         self._segment_bytes += segment.nbytes
-        if self._mostly_known(segment.keys):
+        if self._is_worth_dealing(segment.keys):
             for _ in range(min(len(self._segments), _DEALT_AT_ONCE)):
                 self._deal(self._pop())
         while self.nbytes > self.max_bytes and self._segments:
@@ -237,7 +259,7 @@ class ChangeLog:
                 self._floor = int(self._pop().numbers[-1])
 
     def _deal(self, segment: _Segment) -> None:
-        self._parts.max_bytes = (self.max_bytes - self._segment_bytes) * 3 // 4
+        self._parts.max_bytes = self.max_bytes * 7 // 8 - self._segment_bytes
         arrays = segment.keys, segment.numbers, segment.stops
         self._floor = self._parts.extend(*arrays, self._floor)
 
@@ -247,15 +269,25 @@ class ChangeLog:
         self._segment_bytes -= oldest.nbytes
         return oldest
 
-    def _mostly_known(self, keys: np.ndarray) -> bool:
-        """Return whether most keys, by a sample, are in the log already; they are from now on."""
+    def _is_worth_dealing(self, keys: np.ndarray) -> bool:
+        """Return whether keeping the latest of each key only saves room, judged by a sample.
+
+        The sample is of the keys that a full log of segments holds, these among them.
+        """
         most_keys = self.max_bytes // 8
         most_sampled = min(max(most_keys // 64, 256), _MOST_SAMPLED)
         rate_bits = max((most_keys // most_sampled).bit_length() - 1, 0)
-        if not len(self._table) or 4 * self._in_table >= len(self._table):
-            # At first, and rather than search ever longer among what was forgotten.
-            self._table = np.zeros(8 << (most_sampled - 1).bit_length(), np.uint32)
+        self._noted += keys.size
+        if self._noted > most_keys // 2 or not len(self._table):
+            self._noted = keys.size
+            self._older = self._table if len(self._table) else np.zeros(4, np.uint32)
+            self._different = self._in_table
             self._in_table = 0
-        sampled, new = _note_sample(keys, np.uint64((1 << rate_bits) - 1), self._table)
-        self._in_table += new
-        return sampled - new >= _MOSTLY_KNOWN * max(sampled, 1)
+            # At most a quarter full, by chance a little more.
+            self._table = np.zeros(4 << most_sampled.bit_length(), np.uint32)
+        mask = np.uint64((1 << rate_bits) - 1)
+        sampled, known, put, fresh = _note_sample(keys, mask, self._table, self._older)
+        self._in_table += put
+        self._different += fresh
+        room = (self._different << rate_bits) * ENTRY_BYTES
+        return known >= _MOSTLY_KNOWN * max(sampled, 1) and room <= _FITTING * self.max_bytes
