@@ -13,14 +13,14 @@ from weiml.errors import ConfigError, ParameterServerError
 from weiml.ps import FTRL, SGD, Adagrad, Client, Cut, GroupConfig, ParameterServer, TableConfig
 from weiml.ps.base import Ticket
 from weiml.ps.server import ShardedParameterServer
-from weiml.ps.shard import Stamp
+from weiml.ps.transfer import Stamp
 
 Make = Callable[..., ParameterServer]
 
 
 def answer(ticket: Ticket) -> np.ndarray:
     values = ticket.wait()
-    assert values is not None
+    assert isinstance(values, np.ndarray)
     return values
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,10 @@ ONES = np.ones((50, 1), np.float32)
 
 @pytest.fixture(params=["embedded", "ray"])
 def ps(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ParameterServer]:
-    fields = {"checkpoint_root": str(tmp_path / "root"), "full_checkpoint_every": 3}
+    fields: dict[str, Any] = {
+        "checkpoint_root": str(tmp_path / "root"),
+        "full_checkpoint_every": 3,
+    }
     if request.param == "embedded":
         with EmbeddedParameterServer(2, 1, None, **fields) as server:
             yield server
@@ -144,7 +148,7 @@ def test_checkpoints_are_taken_by_the_clock_and_at_the_end(
     from weiml.ps import RayParameterServer
 
     root = tmp_path / "root"
-    fields = {"checkpoint_root": str(root), "checkpoint_interval_s": 0.5}
+    fields: dict[str, Any] = {"checkpoint_root": str(root), "checkpoint_interval_s": 0.5}
     with RayParameterServer.create(1, 1, 0, "timed", **fields) as ps:
         training.create(ps)
         deadline = time.monotonic() + 30

@@ -142,6 +142,10 @@ class Client(abc.ABC):
     """
 
     worker: int | None
+    counts: dict[str, int]
+    """What it has met: retries (parts sent again after a loss), moved (parts cut again after a
+    move), lost_writes (that a restored shard had lost), waits (for the oldest of max_outstanding
+    writes), bytes_sent and bytes_received (of keys and rows)."""
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         # A copy would number its requests like the original, and be taken for its echo.

@@ -52,11 +52,11 @@ class ShardedClient(Client):
             )
         self.worker = worker
         self.wire = wire or WireConfig()
-        self.counts = {"retries": 0, "moved": 0, "lost_writes": 0, "waits": 0}
-        """Parts sent again, parts cut again, writes that a restored shard had lost, and how often
-        the client waited because max_outstanding writes were under way."""
+        self.counts = dict.fromkeys(
+            ("retries", "moved", "lost_writes", "waits", "bytes_sent", "bytes_received"), 0
+        )
         self._transport = transport
-        self._sender = Sender(self.wire)
+        self._sender = Sender(self.wire, self.counts)
         self._bsp = config.staleness == 0
         self._id = uuid.uuid4().hex
         self._finished = False

@@ -56,7 +56,8 @@ class Cut:
             body = None
         if not isinstance(body, dict):
             body = {"version": 0, "shards": body}
-        shards, version = body.get("shards"), body.get("version")
+        shards: Any = body.get("shards")
+        version: Any = body.get("version")
         numbers = [*shards, version] if isinstance(shards, list) else [None]
         if not all(type(n) is int and n >= 0 for n in numbers):
             raise DataError(f"a cut is a JSON list of sequence numbers, got {text!r}")

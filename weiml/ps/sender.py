@@ -35,11 +35,11 @@ class Rows(NamedTuple):
 
 
 class Sender:
-    """One client's side of the wire. Counts the bytes of keys and rows that it sends."""
+    """One client's side of the wire; adds to bytes_sent and bytes_received of `counts`."""
 
-    def __init__(self, wire: WireConfig) -> None:
+    def __init__(self, wire: WireConfig, counts: dict[str, int]) -> None:
         self.wire = wire
-        self.counts = {"bytes_sent": 0, "bytes_received": 0}
+        self.counts = counts
         self._compressor = Compressor(wire) if wire.compresses else None
         self._keys: dict[int, KeySender] = {}
 
