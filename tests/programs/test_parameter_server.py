@@ -17,7 +17,17 @@ from typing import IO, Any
 import numpy as np
 import pytest
 
-from weiml.ps import SGD, EmbeddedParameterServer, TableConfig
+from weiml.config import load_config
+from weiml.ps import (
+    SGD,
+    EmbeddedParameterServer,
+    GroupConfig,
+    RayParameterServer,
+    TableConfig,
+    list_groups,
+)
+from weiml.ps.checkpoint import CheckpointStore
+from weiml.ps.coordinator import is_running
 
 pytestmark = pytest.mark.process
 DEADLINE_S = 90.0
@@ -84,10 +94,10 @@ def listening_beyond_loopback(pids: set[int]) -> list[str]:
 def push_from_elsewhere(root: Path, address: str) -> None:
     """Push to the served table from another process, which finds the group by its name."""
     code = f"""
-import numpy as np
 from weiml.cluster import join_ray
+join_ray({address!r})  # before Ray is imported: it reads then whether to show its token
+import numpy as np
 from weiml.ps import RayParameterServer
-join_ray({address!r})
 client = RayParameterServer.connect("served").client()
 keys = np.arange(20, dtype=np.uint64)
 client.push("t", keys, np.full((20, 1), 2.0, np.float32)).wait()
@@ -135,6 +145,7 @@ def test_it_serves_until_a_signal_then_saves_and_leaves_no_process(
             assert first["state"] == "serving"
             assert first["rows"] == 20
             assert (first["name"], first["num_shards"], first["num_workers"]) == ("served", 2, 3)
+            assert (first["group_state"], first["degraded"]) == ("running", [])
             assert {process.pid, *(shard["pid"] for shard in first["shards"])} <= marked(mark)
             push_from_elsewhere(root, started["ray_address"])
             if number is signal.SIGINT:
@@ -154,12 +165,106 @@ def test_it_serves_until_a_signal_then_saves_and_leaves_no_process(
         assert values.tolist() == [[-3.0]] * 20
 
 
+@contextlib.contextmanager
+def running(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the program in the Ray cluster of this process, until the block ends."""
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    with subprocess.Popen(
+        command("--json", "--interval-s", "0.1", "--address", address, *arguments),
+        cwd=root,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def stored(store: Path) -> dict[str, np.ndarray]:
+    """Return keys and payload of what the newest checkpoint of a store holds."""
+    chain, skipped = CheckpointStore(store).open_latest()
+    assert skipped == ()
+    rows = [rows for rows in chain.rows() if rows.payload is not None]
+    return {
+        "keys": np.concatenate([part.keys for part in rows]),
+        "payload": np.concatenate([part.payload for part in rows if part.payload is not None]),
+    }
+
+
+def expect_gone(name: str, pids: list[int]) -> None:
+    """Wait until neither the group nor its processes are there."""
+    deadline = time.monotonic() + 30
+    while name in list_groups() or any(map(is_running, pids)):
+        assert time.monotonic() < deadline, f"{name} is still there, or a process of {pids}"
+        time.sleep(0.05)
+
+
+def test_it_ends_by_itself_with_a_checkpoint_when_the_last_worker_is_done(
+    root: Path, tmp_path: Path, ray_session: None
+) -> None:
+    store = tmp_path / "store"
+    arguments = ["--name", "done", "--workers", "2", "--shards", "1", "--staleness", "none"]
+    arguments += ["--checkpoint-root", str(store), "--end-when-done"]
+    keys = np.arange(20, dtype=np.uint64)
+    with running(root, *arguments) as process:
+        assert process.stdout is not None
+        states = looks(process.stdout)
+        assert next(states)["state"] == "started"
+        pids = [pid for pid, _ in next(states)["processes"]]
+        ps = RayParameterServer.connect("done")
+        ps.create_table(TableConfig("t", optimizer=SGD(lr=1.0)))
+        for worker in (0, 1):
+            client = ps.client(worker)
+            client.push("t", keys, np.ones((20, 1), np.float32))
+            client.tick()
+            assert process.poll() is None
+            client.finish()
+        assert [status["state"] for status in states][-2:] == ["done", "closed"]
+        assert process.wait(DEADLINE_S) == 0
+    expect_gone("done", pids)
+    saved = stored(store)
+    assert sorted(saved["keys"].tolist()) == keys.tolist()
+    assert (saved["payload"].view(np.float32) == -2.0).all()
+
+
+def test_a_group_whose_program_was_killed_saves_and_ends_by_its_lease(
+    root: Path, tmp_path: Path, ray_session: None
+) -> None:
+    store = tmp_path / "store"
+    arguments = ["--name", "leased", "--shards", "1", "--set", f"checkpoint_root={store}"]
+    with running(root, *arguments, "--lease-s", "2") as process:
+        assert process.stdout is not None
+        states = looks(process.stdout)
+        assert next(states)["state"] == "started"
+        pids = [pid for pid, _ in next(states)["processes"]]
+        ps = RayParameterServer.connect("leased")
+        ps.create_table(TableConfig("t", optimizer=SGD(lr=1.0)))
+        ps.client().push("t", np.array([7], np.uint64), np.ones((1, 1), np.float32)).wait()
+        process.kill()
+    assert "leased" in list_groups()
+    expect_gone("leased", pids)
+    assert stored(store)["keys"].tolist() == [7]
+
+
+def test_the_example_configuration_is_one(root: Path) -> None:
+    file = root / "configs" / "clusters" / "parameter_server.toml"
+    assert load_config(GroupConfig, file).replicas == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
         (["--address", "127.0.0.1:1"], "no Ray cluster at '127.0.0.1:1'"),
         (["--staleness", "some"], "--staleness must be a number or none, got 'some'"),
         (["--save-to", "."], "--save-to . exists already"),
+        (["--save-to", "x", "--end-when-done"], "--save-to is for an end that this program"),
+        (["--set", "lease=3"], "unknown key 'lease'; did you mean 'lease_s'?"),
+        (["--config", "nowhere.toml"], "--config nowhere.toml cannot be read"),
+        (["--resume"], "--resume needs a --checkpoint-root"),
     ],
 )
 def test_what_cannot_work_ends_at_once_with_one_clear_line(
@@ -185,7 +290,7 @@ def test_a_damaged_checkpoint_ends_it_and_leaves_no_process(root: Path, tmp_path
     with EmbeddedParameterServer() as ps:
         ps.create_table(TableConfig("t", optimizer=SGD()))
         ps.save(str(tmp_path / "c"))
-    file = tmp_path / "c" / "shard-0" / "table-t.arrow"
+    file = next((tmp_path / "c").rglob("rows-t-*.arrow"))
     file.write_bytes(file.read_bytes()[:-1])
     arguments = ["--load-from", str(tmp_path / "c"), "--address", "local", "--shards", "1"]
     mark = uuid.uuid4().hex
@@ -199,5 +304,5 @@ def test_a_damaged_checkpoint_ends_it_and_leaves_no_process(root: Path, tmp_path
         check=False,
     )
     assert done.returncode == 2
-    assert "table-t.arrow is damaged" in done.stderr
+    assert f"{file.name} is damaged" in done.stderr
     assert left_of(mark) == set()
