@@ -289,6 +289,7 @@ def test_what_cannot_work_ends_at_once_with_one_clear_line(
 def test_a_damaged_checkpoint_ends_it_and_leaves_no_process(root: Path, tmp_path: Path) -> None:
     with EmbeddedParameterServer() as ps:
         ps.create_table(TableConfig("t", optimizer=SGD()))
+        ps.client().push("t", np.arange(3, dtype=np.uint64), np.ones((3, 1), np.float32))
         ps.save(str(tmp_path / "c"))
     file = next((tmp_path / "c").rglob("rows-t-*.arrow"))
     file.write_bytes(file.read_bytes()[:-1])
