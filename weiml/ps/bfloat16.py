@@ -15,6 +15,7 @@ import numpy as np
 
 from weiml.hashing import mix64
 from weiml.ps.memory import load_u32, store_u32
+from weiml.ps.optimizers.rows import prefetch_row
 
 __all__ = ["expand", "pack", "stretches"]
 
@@ -32,6 +33,7 @@ def expand(addresses: np.ndarray, dim: int, out: np.ndarray) -> None:
     packed = (dim + 1) // 2
     rest = out.shape[1] - dim
     for i in range(addresses.size):
+        prefetch_row(addresses, i, packed + rest)
         for c in range(dim):
             word = load_u32(addresses[i] + 4 * (c // 2))
             out[i, c] = np.uint32(word & _HIGH if c % 2 else word << np.uint32(16))

@@ -15,13 +15,8 @@ import numpy as np
 from weiml.hashing import mix64
 from weiml.ps.bfloat16 import expand, pack, stretches
 from weiml.ps.kernels import initial_weights
-from weiml.ps.memory import (
-    address_of,
-    load_f32,
-    load_u32,
-    store_f32,
-    store_u32,
-)
+from weiml.ps.memory import address_of, floats, load_f32, load_u32, store_f32, store_u32
+from weiml.ps.optimizers.rows import prefetch_row, read_rows, write_rows
 
 if TYPE_CHECKING:
     from weiml.ps.table_config import TableConfig
@@ -34,25 +29,13 @@ _MOST = np.int64(_LATEST)
 
 
 @numba.njit(cache=True, nogil=True)
-def _copy_state(addresses: np.ndarray, out: np.ndarray) -> None:
-    for i in range(addresses.size):
-        for c in range(out.shape[1]):
-            out[i, c] = load_f32(addresses[i] + 4 * c)
-
-
-@numba.njit(cache=True, nogil=True)
-def _set_state(addresses: np.ndarray, state: np.ndarray) -> None:
-    for i in range(addresses.size):
-        for c in range(state.shape[1]):
-            store_f32(addresses[i] + 4 * c, state[i, c])
-
-
-@numba.njit(cache=True, nogil=True)
 def _add_state(addresses: np.ndarray, differences: np.ndarray) -> None:
+    width = differences.shape[1]
     for i in range(addresses.size):
-        for c in range(differences.shape[1]):
-            at = addresses[i] + 4 * c
-            store_f32(at, load_f32(at) + differences[i, c])
+        prefetch_row(addresses, i, width)
+        row = floats(addresses[i], width)
+        for c in range(width):
+            row[c] += differences[i, c]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -156,7 +139,7 @@ class RowLayout:
         if self._packed:
             self._put(addresses, keys, state, sequence)
         else:
-            _set_state(addresses, state)
+            write_rows(addresses, state)
 
     def _change(
         self,
@@ -193,11 +176,10 @@ class RowLayout:
 
     def state(self, addresses: np.ndarray) -> np.ndarray:
         """Return the state, bfloat16 weights expanded: a new float32 (n, width)."""
+        if not self._packed:
+            return np.asarray(read_rows(addresses, 0, self.config.width))
         out = np.empty((addresses.size, self.config.width), np.float32)
-        if self._packed:
-            expand(addresses, self.config.dim, out.view(np.uint32))
-        else:
-            _copy_state(addresses, out)
+        expand(addresses, self.config.dim, out.view(np.uint32))
         return out
 
     # Statistics
