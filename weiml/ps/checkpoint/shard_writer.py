@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numba
 import numpy as np
 import pyarrow as pa
 
@@ -141,11 +142,8 @@ class _ShardWriter:
     def _own(self, keys: np.ndarray, config: TableConfig) -> tuple[np.ndarray | None, Span]:
         """Return which keys lie in held buckets (None: all), and the outermost of those buckets."""
         buckets = buckets_of_keys(keys, self.spec.num_buckets, config.rows)
-        own = self.held[buckets]
-        if own.all():
-            return None, (int(buckets.min()), int(buckets.max()))
-        buckets = buckets[own]
-        return own, (int(buckets.min()), int(buckets.max())) if len(buckets) else (0, 0)
+        low, high, count = _outermost(buckets, self.held)
+        return None if count == len(keys) else self.held[buckets], (low, high)
 
     def _check(self, config: TableConfig, keys: np.ndarray, payload: np.ndarray) -> None:
         wanted = (len(keys), config.payload_words)
@@ -155,6 +153,19 @@ class _ShardWriter:
                 f"be keys uint64 (n,) and payload uint32 {wanted}, got {keys.dtype} {keys.shape} "
                 f"and {payload.dtype} {payload.shape}"
             )
+
+
+@numba.njit(cache=True, nogil=True)
+def _outermost(buckets: np.ndarray, held: np.ndarray) -> tuple[int, int, int]:
+    """Return the lowest and the highest held bucket among `buckets`, and how many are held."""
+    low, high, count = held.size, -1, 0
+    for i in range(buckets.size):
+        bucket = buckets[i]
+        if held[bucket]:
+            low = min(low, bucket)
+            high = max(high, bucket)
+            count += 1
+    return low, high, count
 
 
 def _blocks(chunks: Iterable[RowsChunk], rows: int) -> Iterator[RowsChunk]:
