@@ -9,6 +9,7 @@ import pytest
 
 from weiml.errors import ParameterServerError
 from weiml.ps import (
+    ASGD,
     FTRL,
     SGD,
     Adagrad,
@@ -90,6 +91,35 @@ def test_counts_and_squares_reach_the_optimizer(make: Make, table: str, keys: np
     assert not np.array_equal(expected, rule.update(before, grads))
     with pytest.raises(ParameterServerError, match="counts must have shape"):
         client.push(table, keys, grads, counts=counts[:2])
+
+
+def test_counts_squares_and_gradients_out_of_range_are_refused(
+    make: Make, table: str, keys: np.ndarray
+) -> None:
+    ps = make()
+    ps.create_table(TableConfig(table, optimizer=Adagrad()))
+    client = ps.client()
+    fine, bad = ones(keys), ones(keys)
+    bad[2] = 1e19
+    with pytest.raises(ParameterServerError, match=r"key 18446744073709551615.*too large"):
+        client.push(table, keys, bad)
+    with pytest.raises(ParameterServerError, match="counts must be 1 or more, got 0"):
+        client.push(table, keys, fine, counts=np.zeros(5, np.float32))
+    with pytest.raises(ParameterServerError, match="squares must be 0 or more, got -1"):
+        client.push(table, keys, fine, squares=-fine)
+    assert ps.status()["tables"][table] == 0
+
+
+def test_an_averaged_row_shows_its_average_or_what_is_trained(
+    make: Make, table: str, keys: np.ndarray
+) -> None:
+    ps = make()
+    ps.create_table(TableConfig(table, optimizer=ASGD(lr=1.0, coupling=0.0)))
+    client = ps.client()
+    for _ in range(3):
+        client.push(table, keys, ones(keys))
+    assert pulled(client, table, keys, "training")[:, 0].tolist() == [-3.0] * 5
+    assert pulled(client, table, keys)[:, 0].tolist() == [-2.0] * 5  # of -1, -2 and -3
 
 
 def test_dense_tables_hold_rows_by_number(make: Make, table: str) -> None:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "GroupConfig", "ParameterServer", "PullWhat", "PushWhat", "Ticket"]
 
-PullWhat: TypeAlias = Literal["weights", "state"]
+PullWhat: TypeAlias = Literal["weights", "training", "state"]
+"""Of a row: the weights that are served, those that gradients act on (they differ where the served
+ones are an average), or all of its state."""
 PushWhat: TypeAlias = Literal["gradients", "differences"]
 
 
@@ -158,7 +160,7 @@ class Client(abc.ABC):
     def pull(
         self, table: str, keys: np.ndarray, what: PullWhat = "weights", *, ahead: int = 0
     ) -> Ticket:
-        """Ask for the rows of `keys` uint64 (n,); the answer is float32 (n, dim) or (n, width).
+        """Ask for the rows of `keys` uint64 (n,): float32 (n, dim), or (n, width) of state.
 
         A missing key gives the row it would start with; nothing is inserted. A worker's pull waits
         on the shard until the staleness bound allows it. With `ahead` = 1 it is a prefetch for the

@@ -19,6 +19,7 @@ from weiml.errors import ParameterServerError
 from weiml.ps.base import Client, PullWhat, PushWhat, Ticket
 from weiml.ps.delta import Cut, Delta, merge_deltas
 from weiml.ps.functions import find_function, load_function_modules
+from weiml.ps.kernels import first_not_below
 from weiml.ps.partition import Partition
 from weiml.ps.requests import (
     EveryShard,
@@ -36,6 +37,8 @@ from weiml.ps.transport import ShardGoneError, Transport
 from weiml.ps.wire import WireConfig
 
 __all__ = ["ShardedClient"]
+
+_LARGEST_GRADIENT = np.float32(1e18)  # larger ones have no square in float32
 
 
 class ShardedClient(Client):
@@ -90,9 +93,9 @@ class ShardedClient(Client):
     ) -> Ticket:
         """Ask for rows; see `Client.pull`."""
         config = self._table(table)
-        _check_choice("pull", what, ("weights", "state"))
+        _check_choice("pull", what, ("weights", "training", "state"))
         _check_keys(config, keys)
-        width = config.dim if what == "weights" else config.width
+        width = config.width if what == "state" else config.dim
         codec = self.wire.pull_codec(what)
         request = RowRequest("pull", keys, (table,), (what, codec), config.rows)
         held = None
@@ -122,8 +125,10 @@ class ShardedClient(Client):
         self._check_values(where, what, values, (len(keys), width), keys)
         if counts is not None:
             self._check_values(where, "counts", counts, (len(keys),), keys)
+            _check_least(where, "counts", counts, 1.0)
         if squares is not None:
             self._check_values(where, "squares", squares, (len(keys), config.dim), keys)
+            _check_least(where, "squares", squares, 0.0)
         if what == "differences" and not config.optimizer.sums:
             raise ParameterServerError(
                 f"table {table!r}: the state of {type(config.optimizer).__name__} is not a sum, so "
@@ -543,12 +548,16 @@ class ShardedClient(Client):
             raise ParameterServerError(
                 f"{where}: {what} must have shape {shape}, got {values.shape}"
             )
-        if not np.isfinite(values).all():
-            at = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
+        rows = values.reshape(len(values), shape[1] if len(shape) > 1 else 1)
+        limit = _LARGEST_GRADIENT if what == "gradients" else np.float32(np.inf)
+        at = first_not_below(np.ascontiguousarray(rows), limit)
+        if at >= 0:
             which = f"place {at}" if keys is None else f"key {keys[at]}"
             worker = "an observer" if self.worker is None else f"worker {self.worker}"
+            finite = np.isfinite(values[at]).all()
+            wrong = "too large to be squared in float32" if finite else "not finite"
             raise ParameterServerError(
-                f"{where}: {what} of {worker} for {which} are not finite: {values[at]}; "
+                f"{where}: {what} of {worker} for {which} are {wrong}: {values[at]}; "
                 f"nothing was pushed. Lower the learning rate or look at the example"
             )
 
@@ -580,6 +589,13 @@ def _check_keys(config: TableConfig, keys: np.ndarray) -> None:
         raise ParameterServerError(
             f"table {config.name!r} is dense with rows = {config.rows}, so its keys are 0 … "
             f"{config.rows - 1}; got {int(keys.max())}"
+        )
+
+
+def _check_least(where: str, what: str, values: np.ndarray, least: float) -> None:
+    if values.size and values.min() < least:
+        raise ParameterServerError(
+            f"{where}: {what} must be {least:g} or more, got {values.min():g}; see push()"
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from weiml.hashing import mix64
 
 __all__ = [
+    "first_not_below",
     "ftrl_step",
     "ftrl_weight",
     "initial_weights",
@@ -86,3 +87,18 @@ def initial_weights(keys: np.ndarray, dim: int, seed: np.uint64, scale: float) -
             )
             out[i, c] = np.float32((np.float64(total) - _SUM_MEAN) * unit)
     return out
+
+
+@numba.njit(cache=True, nogil=True)
+def first_not_below(values: np.ndarray, limit: np.float32) -> int:
+    """Return the first row of `values` (n, d) with a number not in -limit … limit, else -1.
+
+    NaN is in no range.
+    """
+    for i in range(values.shape[0]):
+        fit = True
+        for c in range(values.shape[1]):
+            fit &= abs(values[i, c]) < limit
+        if not fit:
+            return i
+    return -1

@@ -161,7 +161,9 @@ class Shard(ShardContent):
         rows = self._table(table)
         self.counts["pulls"] += 1
         self.counts["keys"] += len(keys)
-        values = rows.pull_state(keys) if what == "state" else rows.pull_weights(keys)
+        values = rows.pull_weights(keys) if what == "weights" else rows.pull_state(keys)
+        if what == "training":
+            values = rows.config.optimizer.training_weights(values)
         return encoded(values, code)
 
     def _pull_vector(self, stamp: Stamp, name: str, places: np.ndarray | None = None) -> np.ndarray:

@@ -88,7 +88,7 @@ class WireConfig:
         """Whether key lists travel otherwise than as they are, so that a `KeySender` is needed."""
         return self.keys == "packed" or self.key_cache_mib > 0
 
-    def pull_codec(self, what: Literal["weights", "state"]) -> Codec:
+    def pull_codec(self, what: Literal["weights", "training", "state"]) -> Codec:
         """Return how pulled rows travel."""
         return "bfloat16" if what == "state" and self.pull in ("int8", "float8") else self.pull
 
