@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,15 @@ import pytest
 
 from weiml.ps import FTRL, SGD, EmbeddedParameterServer, TableConfig
 from weiml.ps.admission import AdmissionConfig
-from weiml.ps.metrics import METRICS, Exporter, Metric, ShardMetrics, group_samples, shard_samples
+from weiml.ps.metrics import (
+    METRICS,
+    PREFIX,
+    Exporter,
+    Metric,
+    ShardMetrics,
+    group_samples,
+    shard_samples,
+)
 
 
 class Watched:
@@ -215,3 +225,35 @@ def test_metrics_can_be_told_where_no_ray_runs(caplog: pytest.LogCaptureFixture)
     exporter = Exporter("g")
     exporter.tell([("rows", 5, {"shard": "0", "table": "t"}), ("pulls", 1, {"shard": "0"})])
     assert caplog.text == ""
+
+
+def test_the_dashboard_shows_every_metric_and_no_other(root: Path) -> None:
+    dashboard = json.loads((root / "configs/dashboards/parameter_server.json").read_text())
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    shown = " ".join(target["expr"] for panel in panels for target in panel["targets"])
+    names = {
+        f"ray_{PREFIX}{metric.name}{'_total' if metric.kind == 'counter' else ''}"
+        for metric in METRICS.values()
+    }
+    assert set(re.findall(rf"ray_{PREFIX}\w+", shown)) == names
+    everywhere = set(re.findall(rf"ray_{PREFIX}\w+", json.dumps(dashboard)))
+    assert everywhere == names
+    for panel in panels:
+        assert panel["datasource"]["uid"] == "${datasource}"
+        assert all('group="$group"' in target["expr"] for target in panel["targets"])
+    places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
+    assert len(set(places)) == len(places)
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(places)
+
+
+def test_the_labels_that_the_dashboard_asks_for_are_tags_of_the_metrics(root: Path) -> None:
+    dashboard = json.loads((root / "configs/dashboards/parameter_server.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", []):
+            found = re.findall(rf"ray_{PREFIX}(\w+?)(?:_total)?\{{", target["expr"])
+            tags = {"group"}.union(*(METRICS[name].tags for name in found))
+            by = ",".join(re.findall(r"by \(([^)]*)\)", target["expr"]))
+            filters = re.findall(r"(\w+)=", target["expr"])
+            legend = re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
+            used = {label.strip() for label in [*by.split(","), *filters, *legend]} - {""}
+            assert used <= tags, (panel["title"], used - tags)
