@@ -14,7 +14,7 @@ from weiml.config import from_mapping
 from weiml.errors import ConfigError, ParameterServerError
 from weiml.ps.admission import AdmissionConfig
 from weiml.ps.expiry import ExpiryConfig
-from weiml.ps.optimizers import FTRL, SGD, Adagrad, Optimizer
+from weiml.ps.optimizers import ASGD, FTRL, SGD, Adagrad, Adam, Momentum, Optimizer
 from weiml.ps.table_config import STATISTICS
 from weiml.ps.tables import SparseTable, TableConfig
 
@@ -339,6 +339,23 @@ def test_bfloat16_weights_take_half_the_room_and_keep_the_rest_exact() -> None:
     bound = 2.0**-7 * (np.abs(before) + np.abs(after)) * 1.001
     assert (np.abs(weights - after) <= bound).all()
     assert (weights != after).mean() > 0.9
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), ASGD(), Momentum()])
+def test_every_rule_that_stores_weights_trains_on_bfloat16(
+    optimizer: Any, rng: np.random.Generator
+) -> None:
+    config = TableConfig("t", dim=3, optimizer=optimizer, weights="bfloat16", init_scale=0.3)
+    table, exact = SparseTable(config, 4), SparseTable(replace(config, weights="float32"), 4)
+    keys = rng.permutation(300).astype(np.uint64)
+    for sequence in range(1, 20):
+        grads = rng.normal(size=(300, 3)).astype(np.float32)
+        counts = rng.integers(1, 5, 300).astype(np.float32)
+        squares = grads**2 + 0.1
+        for each in (table, exact):
+            each.push_gradients(keys, grads, sequence, counts=counts, squares=squares)
+    assert np.allclose(table.pull_weights(keys), exact.pull_weights(keys), rtol=0.03, atol=0.02)
+    assert table.config.payload_words < exact.config.payload_words
 
 
 def test_a_missing_bfloat16_row_is_pulled_as_it_would_start() -> None:
