@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +259,37 @@ def test_the_labels_that_the_dashboard_asks_for_are_tags_of_the_metrics(root: Pa
             legend = re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
             used = {label.strip() for label in [*by.split(","), *filters, *legend]} - {""}
             assert used <= tags, (panel["title"], used - tags)
+
+
+def scraped(port: int, group: str) -> dict[str, float]:
+    """Return the sums over all series of a group, by metric, as Prometheus would read them."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    sums: dict[str, float] = {}
+    for line in lines:
+        if line.startswith(f"ray_{PREFIX}") and f'group="{group}"' in line:
+            name, value = line.partition("{")[0], float(line.rpartition(" ")[2])
+            sums[name] = sums.get(name, 0.0) + value
+    return sums
+
+
+@pytest.mark.slow  # Ray's agent hears of metrics every ten seconds
+def test_rays_agent_tells_prometheus_what_a_group_does(ray_session: None) -> None:
+    import ray
+
+    from weiml.ps import RayParameterServer
+
+    port = ray.nodes()[0]["MetricsExportPort"]
+    expected = {"shards": 2, "keys_total": 60, "rows": 3, "standbys": 2, "pushes_total": 40}
+    with RayParameterServer.create(2, 1, None, "exported", replicas=2) as ps:
+        ps.create_table(TableConfig("t", optimizer=SGD()))
+        client = ps.client()
+        for _ in range(20):  # three keys, on both shards
+            client.push("t", keys(1, 2, 4), ones(3)).wait()
+        deadline = time.monotonic() + 60
+        while True:
+            found = scraped(port, "exported")
+            if all(found.get(f"ray_{PREFIX}{name}") == value for name, value in expected.items()):
+                break
+            assert time.monotonic() < deadline, found
+            time.sleep(1.0)
