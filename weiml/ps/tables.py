@@ -221,6 +221,10 @@ class SparseTable:
             self._before_write(keys[addresses != 0], sequence)
             self.layout.note(addresses[addresses != 0], None, self._seen(step))
             return addresses
+        if self._intake.open:  # nobody is kept out or makes way, so all at once
+            _, addresses, _ = self._open(keys, sequence, None)
+            self.layout.note(addresses, None, self._seen(step))
+            return addresses
         for part in self._chunks(keys.size):
             _, addresses, _ = self._open(keys[part], sequence, None)
             self.layout.note(addresses, None, self._seen(step))
