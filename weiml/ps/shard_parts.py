@@ -11,7 +11,9 @@ from weiml.ps.checkpoint.chain import Chain
 from weiml.ps.checkpoint.parts import RowsChunk, ShardPart, TablePart, VectorSlices
 from weiml.ps.content import ShardContent, Table
 from weiml.ps.dense import DenseTable
+from weiml.ps.dense_snapshots import DenseSnapshot
 from weiml.ps.partition import Partition
+from weiml.ps.snapshots import TableSnapshot
 from weiml.ps.tables import SparseTable
 
 __all__ = ["InTurn", "control_of", "cut", "read_content", "run_now"]
@@ -110,16 +112,24 @@ def control_of(chain: Chain, shard: int, partition: Partition) -> dict[str, Any]
 
 
 def _whole(table: Table, in_turn: InTurn) -> TablePart:
-    snapshot = table.begin_snapshot()
+    chunks = _SnapshotChunks(table.begin_snapshot(), in_turn)
+    return TablePart(config=table.config, chunks=chunks, extras=_extras(table))
 
-    def chunks() -> Iterator[RowsChunk]:
-        try:
-            while (chunk := in_turn(snapshot.next_chunk)) is not None:
-                yield chunk
-        finally:
-            in_turn(snapshot.close)
 
-    return TablePart(config=table.config, chunks=chunks(), extras=_extras(table))
+class _SnapshotChunks:
+    """A snapshot's pieces, each asked for in turn; who writes them closes it, come what may."""
+
+    def __init__(self, snapshot: TableSnapshot | DenseSnapshot, in_turn: InTurn) -> None:
+        self._snapshot = snapshot
+        self._in_turn = in_turn
+
+    def __iter__(self) -> Iterator[RowsChunk]:
+        while (chunk := self._in_turn(self._snapshot.next_chunk)) is not None:
+            yield chunk
+
+    def close(self) -> None:
+        """Let the table forget the snapshot."""
+        self._in_turn(self._snapshot.close)
 
 
 def _extras(table: Table) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -134,6 +135,32 @@ def test_an_error_of_the_shard_comes_out_as_it_is(spec: CheckpointSpec) -> None:
 
     with pytest.raises(ZeroDivisionError, match="in the table"):
         write_shard(spec, part(chunks(), ALL))
+
+
+class Closing:
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[RowsChunk]:
+        yield chunk(np.arange(10, dtype=np.uint64))
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("error", [None, OSError("of the shard")])
+def test_chunks_are_closed_whether_written_or_never_come_to(
+    spec: CheckpointSpec, error: Exception | None
+) -> None:
+    first, never = Closing(error), Closing()
+    tables = [TablePart(config=DEEP, chunks=first), TablePart(config=WIDE, chunks=[])]
+    tables.append(TablePart(config=replace(DEEP, name="other"), chunks=never))
+    with pytest.raises(OSError, match="of the shard") if error else nullcontext():
+        write_shard(spec, replace(part([], ALL), tables=tables))
+    assert (first.closed, never.closed) == (1, 1)
 
 
 def test_the_parts_of_all_shards_hold_each_row_once(

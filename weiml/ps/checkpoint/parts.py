@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -23,7 +23,8 @@ class TablePart:
 
     config: TableConfig
     chunks: Iterable[RowsChunk]
-    """Consumed while it is written, so that only a chunk or two need be in memory."""
+    """Consumed while it is written, so that only a chunk or two need be in memory. Its ``close``,
+    if it has one, is called at the end, whether it was written, begun or never looked at."""
     deleted: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
     """Of a delta: uint64 (n,), the keys that have no row any more."""
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -51,7 +52,7 @@ class ShardPart:
     """Of a delta: the sequence number since which changes are here, the parent's."""
     buckets: np.ndarray
     """int32: the buckets that the shard holds. Rows of others are left out."""
-    tables: Iterable[TablePart]
+    tables: Sequence[TablePart]
     vectors: Mapping[str, VectorSlices] = field(default_factory=dict)
     """All vectors by name."""
     control: Mapping[str, Any] = field(default_factory=dict)

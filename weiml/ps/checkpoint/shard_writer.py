@@ -36,7 +36,13 @@ def write_shard(spec: CheckpointSpec, part: ShardPart) -> ShardRecord:
         ParameterServerError: a file could not be written; the message names it.
     """
     with Syncer(_LOCAL_SYNCS if spec.folder.is_local else _UPLOADS) as syncer:
-        return _ShardWriter(spec, part, syncer).write()
+        try:
+            return _ShardWriter(spec, part, syncer).write()
+        finally:
+            # In this thread and now: what a failed part holds may need its shard to be let go.
+            for table in part.tables:
+                if hasattr(table.chunks, "close"):
+                    table.chunks.close()
 
 
 class _ShardWriter:

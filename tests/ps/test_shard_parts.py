@@ -1,0 +1,75 @@
+"""Cuts of a shard for checkpoints: written or failed, they leave nothing behind in its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weiml.errors import ParameterServerError
+from weiml.ps import SGD, EmbeddedParameterServer, TableConfig
+from weiml.ps.base import GroupConfig
+from weiml.ps.checkpoint import CheckpointSpec, Folder, ShardRecord, write_checkpoint
+from weiml.ps.shard import Shard
+
+KEYS = np.arange(100, dtype=np.uint64)
+TABLES = (
+    TableConfig("a", optimizer=SGD()),
+    TableConfig("b", dim=3, optimizer=SGD()),
+    TableConfig("dense", optimizer=SGD(), rows=50),
+)
+
+
+@pytest.fixture
+def shard() -> Shard:
+    shard = Shard(GroupConfig(num_shards=1, num_workers=1), 0)
+    for config in TABLES:
+        shard.create_table(config)
+    for table in ("a", "b"):
+        shard.tables[table].import_rows(KEYS, rows(shard, table), 1)
+    return shard
+
+
+def rows(shard: Shard, table: str) -> np.ndarray:
+    words = shard.tables[table].config.payload_words
+    return np.full((len(KEYS), words), 7, np.uint32)
+
+
+def open_snapshots(shard: Shard) -> int:
+    return sum(len(table._snapshots) for table in shard.tables.values())
+
+
+def test_a_cut_that_was_written_is_forgotten(shard: Shard, tmp_path: Path) -> None:
+    def write(spec: CheckpointSpec) -> list[ShardRecord]:
+        record = shard.save(spec)
+        assert record is not None
+        return [record]
+
+    write_checkpoint(tmp_path / "x", write, num_buckets=1024, time_s=0)
+    assert open_snapshots(shard) == 0
+
+
+def test_a_cut_that_could_not_be_written_is_forgotten(shard: Shard) -> None:
+    spec = CheckpointSpec(
+        folder=Folder("/proc/nowhere"),
+        prefix="",
+        kind="full",
+        num_buckets=1024,
+        part_bytes=1 << 20,
+        bases=None,
+    )
+    with pytest.raises(ParameterServerError, match="/proc/nowhere"):
+        shard.save(spec)
+    assert open_snapshots(shard) == 0
+
+
+def test_a_group_trains_on_after_a_failed_save(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with EmbeddedParameterServer(2) as ps:
+        for config in TABLES:
+            ps.create_table(config)
+        with pytest.raises(ParameterServerError, match="file"):
+            ps.save(str(tmp_path / "file" / "x"))
+        ps.client().push("a", KEYS, np.ones((100, 1), np.float32))
+        ps.save(str(tmp_path / "x"))
