@@ -1,7 +1,8 @@
 """Which keys are asked for most: a summary of bounded size, fed with a sample of the requests.
 
 It knows keys and nothing of tables, rows or shards. Clients send a key at most once a request, so a
-key's count is in how many requests it was.
+key's count is in how many requests it was; one that is in all of them is sure to stand out while a
+request has fewer keys than the summary has room for.
 
 Misra and Gries, "Finding repeated elements", Science of Computer Programming 2, 1982; merged as in
 Agarwal et al., "Mergeable summaries", PODS 2012, who also show that Space-Saving holds the same.
