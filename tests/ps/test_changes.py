@@ -89,6 +89,28 @@ def test_keys_that_begin_to_repeat_are_tidied_and_those_that_cease_to_are_not(
     assert 560 < log.floor < 620
 
 
+def test_rare_keys_among_hot_ones_are_forgotten_exactly(rng: np.random.Generator) -> None:
+    log = ChangeLog(1 << 18)
+    last: dict[int, int] = {}
+    floors, history = set(), []
+    for sequence in range(1, 400):
+        hot = rng.integers(0, 1000, 800).astype(np.uint64)
+        rare = rng.integers(0, 2**63, 100).astype(np.uint64)
+        keys = np.concatenate([hot, rare])
+        log.add(sequence, keys)
+        last |= dict.fromkeys(keys.tolist(), sequence)
+        if log.floor not in floors:
+            floors.add(log.floor)
+            for since in (log.floor - 1, log.floor, log.floor + 1):
+                expect(log, last, since)
+        history.append(sequence - log.floor)
+        assert log.nbytes <= 1.1 * (1 << 18)
+    assert len(floors) > 3
+    # As they are, the keys of 36 additions would fit.
+    assert max(history[200:]) > 70
+    assert np.mean(history[200:]) > 50
+
+
 def test_a_bound_that_is_raised_holds_more(rng: np.random.Generator) -> None:
     log = ChangeLog(1 << 16)
     for sequence in range(1, 101):

@@ -41,6 +41,7 @@ def test_rows_not_seen_for_long_go(unit: Any) -> None:
     for sequence, (keys, at) in enumerate([([1, 2, 3], 100), ([2], 105), ([3], 111)], 1):
         table.clock = lambda at=at: at * now_s  # type: ignore[misc]
         push(table, keys, sequence, step=at * step)
+    assert table.expire(4, step=110 * step, now_s=110.9 * now_s) == 0  # ten units ago, not more
     assert table.expire(4, step=112 * step, now_s=112.9 * now_s) == 1
     assert left(table) == [2, 3]
     assert table.expire(5, step=116 * step, now_s=116.9 * now_s) == 1

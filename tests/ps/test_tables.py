@@ -368,17 +368,19 @@ def test_a_missing_bfloat16_row_is_pulled_as_it_would_start() -> None:
 
 
 def test_rounding_to_bfloat16_loses_no_small_updates_on_average() -> None:
-    table = SparseTable(TableConfig("t", optimizer=SGD(lr=1.0), weights="bfloat16"))
+    dim = 9  # more columns than one hash has chances for
+    table = SparseTable(TableConfig("t", dim=dim, optimizer=SGD(lr=1.0), weights="bfloat16"))
     keys = np.arange(4000, dtype=np.uint64)
-    ones = -np.ones((4000, 1), np.float32)
+    ones = -np.ones((4000, dim), np.float32)
     table.push_gradients(keys, ones, 1)
     step = 2.0**-11  # a sixteenth of the distance between neighbours at 1
     for sequence in range(2, 66):
         table.push_gradients(keys, ones * np.float32(step), sequence)
     weights = table.pull_weights(keys)
     assert np.unique(weights).size > 4
-    # 64 steps: the deviation of the mean over 4000 rows is about 2e-4 of a thirtieth.
-    assert weights.mean() == pytest.approx(1 + 64 * step, abs=0.0015)
+    # Of each row the deviation is about 0.015, of the mean over them 0.0002.
+    assert np.abs(weights.mean(axis=0) - (1 + 64 * step)).max() < 0.0015
+    assert np.abs(np.corrcoef(weights.T) - np.eye(dim)).max() < 0.08
 
 
 def test_repeated_keys_of_a_bfloat16_push_act_one_after_the_other() -> None:
