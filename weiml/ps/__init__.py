@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from weiml.ps.admission import AdmissionConfig
 from weiml.ps.base import Client, GroupConfig, ParameterServer, Ticket
 from weiml.ps.dedup import sum_by_key, unique_keys
 from weiml.ps.delta import Cut, Delta
 from weiml.ps.embedded import EmbeddedParameterServer
+from weiml.ps.expiry import ExpiryConfig
 from weiml.ps.functions import elementwise, get_function, update_function
 from weiml.ps.index import KeyIndex
 from weiml.ps.kernels import ftrl_step, ftrl_weight
@@ -46,10 +48,12 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "AdmissionConfig",
     "Client",
     "Cut",
     "Delta",
     "EmbeddedParameterServer",
+    "ExpiryConfig",
     "GroupConfig",
     "GroupFTRL",
     "KeyIndex",

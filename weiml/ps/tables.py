@@ -37,7 +37,8 @@ class SparseTable:
 
     Pulling never inserts: a missing key gives the row that inserting it would start with, or zeros
     in a table with admission. Every write names a sequence number, which must not fall; what was
-    written after one can be listed. Nothing a call does depends on how its keys are cut in chunks.
+    written after one can be listed. How a call's keys are cut into chunks changes nothing, except
+    which rows make way in a full table.
     """
 
     def __init__(self, config: TableConfig, num_buckets: int = NUM_BUCKETS) -> None:
