@@ -261,6 +261,13 @@ def test_the_labels_that_the_dashboard_asks_for_are_tags_of_the_metrics(root: Pa
             assert used <= tags, (panel["title"], used - tags)
 
 
+def test_the_operators_page_lists_every_metric_as_it_is(root: Path) -> None:
+    page = (root / "docs" / "ps-operations.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| (gauge|counter) \| ([^|]+) \|", page, re.MULTILINE)
+    expected = [(m.name, m.kind, ", ".join(m.tags) or "–") for m in METRICS.values()]
+    assert listed == expected
+
+
 def scraped(port: int, group: str) -> dict[str, float]:
     """Return the sums over all series of a group, by metric, as Prometheus would read them."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
