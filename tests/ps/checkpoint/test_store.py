@@ -321,7 +321,7 @@ def test_readers_beside_a_writer_see_whole_checkpoints_only(local: History) -> N
             rows = rows_of(chain)
             seen.add(chain.newest.id)
             while chain.newest.id not in local.known:
-                pass  # committed, but not noted down yet
+                continue  # committed, but not noted down yet
             assert rows == local.known[chain.newest.id]
 
     errors = in_threads([read, read], lambda: [local.delta() for _ in range(12)], done)

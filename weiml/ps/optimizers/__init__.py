@@ -1,5 +1,7 @@
 """Optimizers as functions of rows: one file each, `base` for the contract, `registry` by name."""
 
+from __future__ import annotations
+
 from weiml.ps.optimizers.adagrad import Adagrad
 from weiml.ps.optimizers.adam import Adam
 from weiml.ps.optimizers.adamw import AdamW
