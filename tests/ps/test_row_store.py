@@ -12,7 +12,7 @@ from weiml.errors import ConfigError
 from weiml.hashing import mix64, unmix64
 from weiml.ps import row_store
 from weiml.ps.row_store import RowStore
-from weiml.ps.row_store_kernels import multiply_high
+from weiml.ps.row_search import multiply_high
 
 WORDS = 2
 TOP = 2**64 - 1

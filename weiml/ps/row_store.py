@@ -1,7 +1,7 @@
 """Rows by 64-bit key: key and payload side by side in buckets of open addressing, grown in place.
 
 It knows words of 32 bits, not what they mean. One writer; readers in other threads only while
-nobody writes. How a bucket is laid out says `row_store_kernels`.
+nobody writes. How a bucket is laid out says `row_search`.
 
 A bucket that reaches `max_load` moves alone to a larger extent. The capacities that a bucket can
 have form a geometric series whose start is staggered over the buckets, so in a large store they
@@ -17,11 +17,11 @@ import numpy as np
 
 from weiml.errors import ConfigError
 from weiml.ps.arena import Arena
+from weiml.ps.row_search import find_rows
 from weiml.ps.row_store_kernels import (
     buckets_of,
     copy_payloads,
     delete_rows,
-    find_rows,
     insert_rows,
     keys_in,
     move_buckets,
@@ -36,6 +36,7 @@ LARGE = 64 << 20
 _STEP = 1.15  # growth of a bucket in a large store
 _SHRINK = 0.25  # a bucket emptier than this part of full gives memory back
 _SMALLEST = 8  # home slots of a bucket's first extent
+_SHORTEST_TAIL = 8  # at least what is looked at at first
 _LONGEST_TAIL = 256
 _BATCH = 32 << 20  # bytes moved before the old extents are given back
 
@@ -65,13 +66,12 @@ class RowStore:
         self.payload_words = payload_words
         self.max_load = max_load
         self._slot = 8 + 4 * payload_words
-        group, self._window, reach = _looks(self._slot)
-        self._group = group
+        self._group, reach = _looks(self._slot)
         bits = num_buckets.bit_length() - 1
-        self._shape = np.array([bits, self._slot, group, self._window, reach], np.int64)
+        self._shape = np.array([bits, self._slot, self._group, reach], np.int64)
         self._stagger = np.arange(num_buckets) / num_buckets
-        # What a bucket without memory of its own shows: a window of empty slots.
-        self._nothing = np.zeros(self._window * self._slot + 8, np.uint8)
+        # What a bucket without memory of its own shows: the empty slots that are looked at first.
+        self._nothing = np.zeros(max(128, self._slot + 8), np.uint8)
         self._reset()
 
     def _reset(self) -> None:
@@ -215,7 +215,7 @@ class RowStore:
         return -(-slots // self._group) * self._group
 
     def _tail(self, capacity: np.ndarray) -> np.ndarray:
-        return np.minimum(_LONGEST_TAIL, self._window + 4 + capacity // 16)
+        return np.minimum(_LONGEST_TAIL, _SHORTEST_TAIL + capacity // 16)
 
     def _move(self, buckets: np.ndarray, capacity: np.ndarray, tail: np.ndarray) -> None:
         """Move buckets to new extents of these capacities, doubling tails that turn out short."""
@@ -248,16 +248,14 @@ class RowStore:
         return done
 
 
-def _looks(slot: int) -> tuple[int, int, int]:
-    """Return slots of a home group, slots looked at together, bytes asked for ahead."""
-    if slot == 16:  # a group is a line: its slots cost one miss together
-        return 4, 8, 128
-    if slot == 32:
-        return 2, 2, 128
+def _looks(slot: int) -> tuple[int, int]:
+    """Return the slots of a home group, and the bytes from the home on to ask for ahead."""
+    if slot in (16, 32):  # a group is a line: its slots cost one miss together
+        return 64 // slot, 128
     if slot < 64:
-        return 1, 3, 128
+        return 1, 128
     # The row itself and the key of the next; of long rows the optimizer asks for the rest.
-    return 1, 2, min(slot + 8, 512)
+    return 1, min(slot + 8, 512)
 
 
 def _flat(keys: np.ndarray) -> np.ndarray:
