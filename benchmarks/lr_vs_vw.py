@@ -22,7 +22,7 @@ from weiml.train import StreamResult, StreamTrainer, TrainConfig
 
 RULE = FTRL(alpha=0.1, beta=1.0, l1=0.0, l2=0.0)
 CONFIG = TrainConfig(
-    model="lr", lr=LogisticRegressionConfig(optimizer=RULE), batch_size=4096, progress_steps=10**9
+    model="lr", lr=LogisticRegressionConfig(optimizer=RULE), batch_size=16_384, progress_steps=10**9
 )
 GOAL = 3.0
 TOLERANCE = 0.001
