@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from weiml.ps.checkpoint.chain import Chain, Checkpoint, open_checkpoint
 from weiml.ps.checkpoint.export import export_parquet
+from weiml.ps.checkpoint.listing import CheckpointInfo
 from weiml.ps.checkpoint.manifest import FileEntry, Manifest, ShardEntry
 from weiml.ps.checkpoint.parts import (
     Extras,
@@ -20,7 +21,7 @@ from weiml.ps.checkpoint.parts import (
 )
 from weiml.ps.checkpoint.shard_writer import write_shard
 from weiml.ps.checkpoint.storage import Folder
-from weiml.ps.checkpoint.store import CheckpointInfo, CheckpointStore, Skipped
+from weiml.ps.checkpoint.store import CheckpointStore, Skipped
 from weiml.ps.checkpoint.writer import CheckpointSpec, CheckpointWriter, write_checkpoint
 
 __all__ = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import pyarrow.ipc
 
 from weiml.errors import ParameterServerError
 from weiml.ps.checkpoint.checksum import checksum_of
-from weiml.ps.checkpoint.columns import VALUES, RowColumns
+from weiml.ps.checkpoint.columns import VALUES
 from weiml.ps.checkpoint.manifest import MANIFEST, FileEntry, Manifest
 from weiml.ps.checkpoint.parts import Extras, Rows
+from weiml.ps.checkpoint.selection import Selection
 from weiml.ps.checkpoint.storage import Folder
-from weiml.ps.partition import buckets_of_keys, vector_starts
 from weiml.ps.table_config import TableConfig
 
 __all__ = ["Chain", "Checkpoint", "open_checkpoint"]
@@ -43,16 +44,6 @@ class Checkpoint:
             )
         content = bytes(folder.read(MANIFEST))
         return cls(folder, Manifest.from_json(content, folder.path_of(MANIFEST)))
-
-    def read(self, entry: FileEntry) -> Iterator[pa.RecordBatch]:
-        """Yield the batches of a file after checking its size and checksum.
-
-        Raises:
-            ParameterServerError: it is missing or damaged; the message names it.
-        """
-        reader = pa.ipc.open_file(pa.py_buffer(self.content(entry)))
-        for i in range(reader.num_record_batches):
-            yield reader.get_batch(i)
 
     def content(self, entry: FileEntry) -> memoryview:
         """Return the bytes of a file after checking their number and checksum."""
@@ -141,19 +132,23 @@ class Chain:
         Raises:
             ParameterServerError: a file is missing or damaged; what was given out is worthless.
         """
-        wanted = _Wanted(buckets, num_buckets or self.newest.num_buckets)
+        wanted = Selection(buckets, num_buckets or self.newest.num_buckets)
         known = {config.name: config for config in self.tables}
         chosen = {n: c for n, c in known.items() if tables is None or n in tables}
-        for checkpoint in self.checkpoints:
-            theirs = checkpoint.manifest.num_buckets
-            for entry in checkpoint.manifest.files:
-                if entry.kind not in ("rows", "deleted") or entry.name not in chosen:
-                    continue
-                if wanted.may_be_in(entry, theirs):
-                    for batch in checkpoint.read(entry):
-                        found = wanted.rows(entry, chosen[entry.name], batch)
-                        if len(found.keys):
-                            yield found
+        files = [
+            (checkpoint, entry)
+            for checkpoint in self.checkpoints
+            for entry in checkpoint.manifest.files
+            if entry.kind in ("rows", "deleted")
+            and entry.name in chosen
+            and wanted.may_be_in(entry, checkpoint.manifest.num_buckets)
+        ]
+        for checkpoint, entry, content in _read_ahead(files):
+            whole = wanted.has_all_of(entry, checkpoint.manifest.num_buckets)
+            for batch in _batches(content):
+                found = wanted.rows(entry, chosen[entry.name], batch, whole=whole)
+                if len(found.keys):
+                    yield found
 
     def vector_values(
         self, buckets: np.ndarray | None = None, num_buckets: int | None = None
@@ -163,10 +158,9 @@ class Chain:
         Raises:
             ParameterServerError: a file is missing or damaged, or no file has some numbers.
         """
-        number = num_buckets or self.newest.num_buckets
-        chosen = np.arange(number) if buckets is None else np.asarray(buckets, np.int64)
+        wanted = Selection(buckets, num_buckets or self.newest.num_buckets)
         return {
-            name: self._vector(name, length, _ranges(length, number, chosen))
+            name: self._vector(name, length, wanted.ranges(length))
             for name, length in self.vectors.items()
         }
 
@@ -196,7 +190,7 @@ class Chain:
         Raises:
             ParameterServerError: a file is missing or damaged.
         """
-        wanted = _Wanted(buckets, num_buckets or self.newest.num_buckets)
+        wanted = Selection(buckets, num_buckets or self.newest.num_buckets)
         names = {config.name for config in self.tables}
         for checkpoint in self.checkpoints:
             manifest = checkpoint.manifest
@@ -235,63 +229,25 @@ def open_checkpoint(place: str | Path) -> Chain:
     return Chain(tuple(links))
 
 
-class _Wanted:
-    """The buckets that a reader asks for, against files and keys."""
-
-    def __init__(self, buckets: np.ndarray | None, num_buckets: int) -> None:
-        self.num_buckets = num_buckets
-        self.mask = None
-        if buckets is not None and len(np.unique(buckets)) < num_buckets:
-            self.mask = np.zeros(num_buckets, bool)
-            self.mask[buckets] = True
-
-    def may_be_in(self, entry: FileEntry, theirs: int) -> bool:
-        """Whether a file, whose writer had `theirs` buckets, can hold something wanted."""
-        if self.mask is None or entry.buckets is None:
-            return True
-        # Buckets are runs of the hash, so those of one number of them nest in those of another.
-        first, last = entry.buckets
-        mine = self.num_buckets
-        return bool(self.mask[first * mine // theirs : _stop(last, theirs, mine)].any())
-
-    def any_of(self, held: np.ndarray, theirs: int) -> bool:
-        """Whether some of the buckets `held`, of `theirs`, reach into one that is wanted."""
-        if self.mask is None:
-            return True
-        mine = self.num_buckets
-        runs = ((int(b) * mine // theirs, _stop(int(b), theirs, mine)) for b in held)
-        return any(self.mask[first:stop].any() for first, stop in runs)
-
-    def rows(self, entry: FileEntry, config: TableConfig, batch: pa.RecordBatch) -> Rows:
-        """Return the wanted ones of a batch."""
-        payload: np.ndarray | None = None
-        if entry.kind == "rows":
-            keys, payload = RowColumns(config).rows(batch)
-        else:
-            keys = batch.column("key").to_numpy()
-        if self.mask is not None:
-            mine = self.mask[buckets_of_keys(keys, self.num_buckets, config.rows)]
-            if not mine.all():
-                keys = keys[mine]
-                payload = None if payload is None else payload[mine]
-        return Rows(config, keys, payload)
+def _read_ahead(
+    files: Iterable[tuple[Checkpoint, FileEntry]],
+) -> Iterator[tuple[Checkpoint, FileEntry, memoryview]]:
+    """Yield each file's verified content, while a thread reads and verifies the next."""
+    with ThreadPoolExecutor(1, thread_name_prefix="checkpoint-read") as pool:
+        before: tuple[Checkpoint, FileEntry, Future[memoryview]] | None = None
+        for checkpoint, entry in files:
+            following = pool.submit(checkpoint.content, entry)
+            if before is not None:
+                yield before[0], before[1], before[2].result()
+            before = checkpoint, entry, following
+        if before is not None:
+            yield before[0], before[1], before[2].result()
 
 
-def _stop(bucket: int, theirs: int, mine: int) -> int:
-    return -(-(bucket + 1) * mine // theirs)
-
-
-def _ranges(length: int, num_buckets: int, buckets: np.ndarray) -> list[tuple[int, int]]:
-    """Return the ranges of a vector that lie in `buckets`, in their order."""
-    starts = vector_starts(length, num_buckets)
-    pairs = zip(starts[buckets].tolist(), starts[buckets + 1].tolist(), strict=True)
-    joined: list[tuple[int, int]] = []
-    for start, stop in pairs:
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], stop)
-        elif stop > start:
-            joined.append((start, stop))
-    return joined
+def _batches(content: memoryview) -> Iterator[pa.RecordBatch]:
+    reader = pa.ipc.open_file(pa.py_buffer(content))
+    for i in range(reader.num_record_batches):
+        yield reader.get_batch(i)
 
 
 def _meet(entry: FileEntry, ranges: Sequence[tuple[int, int]]) -> bool:
@@ -322,7 +278,7 @@ def _copy(
 
 
 def _values(checkpoint: Checkpoint, entry: FileEntry) -> np.ndarray:
-    batches = list(checkpoint.read(entry))
+    batches = _batches(checkpoint.content(entry))
     return np.concatenate([batch.column(VALUES).to_numpy() for batch in batches])
 
 

@@ -15,35 +15,17 @@ from typing import Any, Literal, TypeVar
 from weiml.errors import ParameterServerError
 from weiml.ps.checkpoint.chain import Chain, Checkpoint, open_checkpoint
 from weiml.ps.checkpoint.export import export_parquet
-from weiml.ps.checkpoint.manifest import MANIFEST, Kind
+from weiml.ps.checkpoint.listing import CheckpointInfo, kept_ids
+from weiml.ps.checkpoint.manifest import MANIFEST
 from weiml.ps.checkpoint.storage import Folder
 from weiml.ps.checkpoint.writer import PART_BYTES, CheckpointWriter
 
-__all__ = ["CheckpointInfo", "CheckpointStore", "Skipped"]
+__all__ = ["CheckpointStore", "Skipped"]
 
 T = TypeVar("T")
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 _STAMP = "%Y%m%dT%H%M%S"
 _ID = re.compile(r"\d{8}T\d{6}\.\d{3}Z-(full|delta)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointInfo:
-    """One checkpoint of a store, as listed; if its manifest is damaged, only `id` and `damage`."""
-
-    id: str
-    kind: Kind | None = None
-    time_s: float = 0.0
-    """When it was taken, in seconds since 1970."""
-    parent: str | None = None
-    sequence: int = 0
-    """The sum of the shards' sequence numbers."""
-    num_shards: int = 0
-    rows: int = 0
-    """Rows in its own files."""
-    bytes: int = 0
-    damage: str | None = None
-    """Why it cannot be used, as far as manifests and sizes tell; None: it can."""
 
 
 @dataclass(frozen=True)
@@ -260,20 +242,10 @@ class CheckpointStore:
         """
         if fulls < 1:
             raise ParameterServerError(f"retain must keep 1 or more full checkpoints, got {fulls}")
-        infos = {info.id: info for info in self.list()}
-        usable = [info for info in infos.values() if info.damage is None]
-        if not usable:
-            return ()
-        oldest = [info.id for info in usable if info.kind == "full"][-fulls:][0]
-        kept: set[str] = set()
-        for name in (usable[-1].id, *in_use):
-            kept |= _ancestry(name, infos)
-        for name, info in infos.items():
-            root = _root(name, infos)
-            if name >= oldest and (info.damage is not None or root is None or root >= oldest):
-                kept.add(name)
+        infos = self.list()
+        kept = kept_ids(infos, fulls, in_use)
         # Deltas go before what they go on from: whatever is left is whole at any moment.
-        removed = tuple(name for name in reversed(infos) if name not in kept)
+        removed = tuple(info.id for info in reversed(infos) if info.id not in kept)
         for name in removed:
             self._remove(name)
         return removed
@@ -310,23 +282,6 @@ def _error_of(check: Callable[[], None]) -> ParameterServerError | None:
     except ParameterServerError as error:
         return error
     return None
-
-
-def _root(name: str, infos: Mapping[str, CheckpointInfo]) -> str | None:
-    """Return the full checkpoint that `name` goes back to; None if the way is broken."""
-    info = infos.get(name)
-    while info is not None and info.parent is not None:
-        info = infos.get(info.parent)
-    return None if info is None or info.kind != "full" else info.id
-
-
-def _ancestry(name: str, infos: Mapping[str, CheckpointInfo]) -> set[str]:
-    found = set()
-    info = infos.get(name)
-    while info is not None:
-        found.add(info.id)
-        info = infos.get(info.parent) if info.parent is not None else None
-    return found
 
 
 def _utc(time_s: float) -> datetime.datetime:
