@@ -68,6 +68,11 @@ def expected(width: int) -> np.ndarray:
     return out
 
 
+def left(wire: WireConfig) -> float:
+    """What may be missing of a number on the shards after a flush: a 128th of a rounding."""
+    return 1e-5 if wire.push == "float32" else 1e-2
+
+
 def test_after_a_flush_the_shards_have_all_that_was_pushed(
     wire: WireConfig, num_shards: int
 ) -> None:
@@ -79,8 +84,8 @@ def test_after_a_flush_the_shards_have_all_that_was_pushed(
             client.push("steps", keys, rows)
         client.flush()
         observer = server.client()
-        assert np.allclose(all_rows(observer, "sums", "state"), expected(4), atol=1e-5)
-        assert np.allclose(all_rows(observer, "steps", "weights"), -expected(6), atol=1e-5)
+        assert np.allclose(all_rows(observer, "sums", "state"), expected(4), atol=left(wire))
+        assert np.allclose(all_rows(observer, "steps", "weights"), -expected(6), atol=left(wire))
 
 
 def test_a_client_that_finishes_leaves_nothing_behind(wire: WireConfig) -> None:
@@ -90,7 +95,8 @@ def test_a_client_that_finishes_leaves_nothing_behind(wire: WireConfig) -> None:
             client.push("sums", keys, rows, what="differences")
             client.tick()
         client.finish()
-        assert np.allclose(all_rows(server.client(), "sums", "state"), expected(4), atol=1e-5)
+        shown = all_rows(server.client(), "sums", "state")
+        assert np.allclose(shown, expected(4), atol=left(wire))
 
 
 def test_a_client_reads_its_own_differences_whole(wire: WireConfig, num_shards: int) -> None:

@@ -29,6 +29,7 @@ def some_of_every_size() -> np.ndarray:
 
 def allowed(values: np.ndarray, codec: Codec) -> np.ndarray:
     """The error that the module's table allows for each number, rounding to the nearest."""
+    codec = encode(values, codec).codec
     size: np.ndarray = np.abs(values.astype(np.float64))
     if codec == "float32":
         return np.zeros_like(size)
@@ -120,6 +121,13 @@ def test_rows_may_be_picked_after_they_were_encoded(codec: Codec) -> None:
 )
 def test_bytes_are_what_the_table_says(codec: Codec, nbytes: int) -> None:
     assert encode(np.ones((10, 16), np.float32), codec).nbytes == nbytes
+
+
+@pytest.mark.parametrize(("dim", "codec"), [(1, "bfloat16"), (2, "bfloat16"), (3, "int8")])
+def test_rows_too_narrow_for_a_scale_of_their_own_are_sent_without(dim: int, codec: str) -> None:
+    encoded = encode(np.ones((10, dim), np.float32), "int8")
+    assert encoded.codec == codec
+    assert encoded.nbytes == 10 * (dim + 2 if codec == "int8" else 2 * dim)
 
 
 def test_encoded_rows_are_pickled_without_copying_their_arrays() -> None:

@@ -15,6 +15,9 @@ float8     dim             |x| / 8, or 2⁻¹⁷ where that is more        57,34
 int8       dim + 2         1/252 of the row's largest number          3.39e38
 =========  ==============  =========================================  =====================
 
+Of rows of one or two numbers int8 would take as many bytes as bfloat16 or more, and be no nearer:
+they travel as bfloat16.
+
 float8 has 5 bits of exponent and 2 of fraction (E5M2 of Micikevicius et al., "FP8 formats for deep
 learning", 2022), here without infinities.
 """
@@ -168,6 +171,8 @@ def encode(values: np.ndarray, codec: Codec, *, toward_zero: bool = False) -> En
     `toward_zero` rounds magnitudes down instead of to the nearest.
     """
     rows = np.require(values, np.float32, ["C"])
+    if codec == "int8" and rows.shape[1] <= 2:
+        codec = "bfloat16"
     if codec == "float32":
         return Encoded(codec, rows)
     bits = rows.reshape(-1).view(np.uint32)

@@ -263,13 +263,14 @@ class Rests:
                 return late_keys[:late], late_rows[:late]
             self._grow()
 
-    def take_all(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return keys and rests that are not zero, and forget them."""
+    def take_all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return keys, rests that are not zero and whether they were held back; forget them."""
         count = len(self)
         some = np.flatnonzero(self._rests[:count].any(axis=1))
         keys, rests = self._row_keys[some], self._rests[some]
+        held = (self._flags[some] & _HELD) != 0
         self._clear(min(_SMALLEST, self.capacity))
-        return keys, rests
+        return keys, rests, held
 
     def _clear(self, room: int) -> None:
         self._hands = np.zeros(3, np.int64)
