@@ -49,6 +49,24 @@ def test_neither_batches_nor_shards_change_a_bit(batch_size: int, num_shards: in
     assert {"read", "prepare", "locate", "compute"} == set(model.stages.take())
 
 
+def test_pushing_differences_gives_the_same_but_for_rounding() -> None:
+    expected, expected_loss = serially()
+    model = new_model()
+    loss = 0.0
+    with EmbeddedParameterServer() as server:
+        server.create_table(*model.tables())
+        client = server.client(0)
+        for start in range(0, len(BATCH), 50):
+            with pytest.raises(StopIteration) as stop:
+                next(model.step(client, BATCH.slice(start, start + 50)))
+            loss += stop.value.value.loss
+            client.wait(client.tick())
+        keys = np.array(list(expected), np.uint64)
+        state = np.asarray(client.wait(client.pull("linear", keys, "state")))
+    np.testing.assert_allclose(state, np.array(list(expected.values())), rtol=1e-4, atol=1e-4)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+
+
 def test_what_changed_is_in_the_next_delta() -> None:
     model = new_model()
     with EmbeddedParameterServer(2) as server:

@@ -56,17 +56,6 @@ def test_any_batches_will_do_in_place(sets: Sets) -> None:
     assert again.loss == pytest.approx(result.loss, rel=1e-12)
 
 
-def test_in_place_and_by_pushes_agree_but_for_rounding(sets: Sets) -> None:
-    with EmbeddedParameterServer() as one, EmbeddedParameterServer(num_workers=2) as two:
-        StreamTrainer(config(batch_size=1000), one).fit(sets.train)
-        # Two workers that take turns: each sees the other's push of the tick before.
-        StreamTrainer(config(batch_size=8, num_workers=2), two).fit(sets.train)
-        ours, theirs = weights(one), weights(two)
-    assert ours.keys() == theirs.keys()
-    difference = np.array([ours[key][0] - theirs[key][0] for key in ours])
-    assert np.abs(difference).mean() < 0.05
-
-
 @pytest.mark.parametrize("model", ["lr", "wide_deep"])
 def test_two_shards_and_workers_on_ray_equal_two_logical_workers(
     model: str, sets: Sets, ray_session: None
