@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from weiml.errors import ConfigError
 from weiml.hashing import mix64, unmix64
 from weiml.ps import row_store
-from weiml.ps.row_store import RowStore
 from weiml.ps.row_search import multiply_high
+from weiml.ps.row_store import RowStore
 
 WORDS = 2
 TOP = 2**64 - 1

@@ -108,7 +108,7 @@ def home_of(homes: np.ndarray, bucket: np.uint64, rest: np.uint64, stride: int) 
 
 
 @numba.njit(inline="always")
-def _payload(at: int, equal: int) -> int:
+def _payload(at: int, equal: int) -> Any:
     """Return the address of the payload in the slot ``at + 8 * lowest bit``, 0 without a bit."""
     return (at + 8 * lowest_bit(equal | _NONE) + 8) & -np.int64(equal != 0)
 
@@ -122,7 +122,7 @@ def _ask_for_lines(homes: np.ndarray, bits: np.uint64, h: np.uint64) -> int:
 
 
 @numba.njit(inline="always")
-def _look_at_two_lines(at: int, tag: np.uint64) -> tuple[int, int]:
+def _look_at_two_lines(at: int, tag: np.uint64) -> tuple[Any, Any]:
     """Return the payload's address, or where to look further, or 0; and 1 where to look further."""
     equal = equal_in_two_lines(at, tag + _ONE)
     on = np.int64(load_u64(at + 112) - _ONE < tag)
@@ -131,7 +131,7 @@ def _look_at_two_lines(at: int, tag: np.uint64) -> tuple[int, int]:
 
 
 @numba.njit(inline="always")
-def _look_at_line(at: int, tag: np.uint64) -> tuple[int, int]:
+def _look_at_line(at: int, tag: np.uint64) -> tuple[Any, Any]:
     equal = equal_in_line(at, tag + _ONE)
     on = np.int64(load_u64(at + 48) - _ONE < tag)
     prefetch(at + (on << 6))
@@ -156,9 +156,9 @@ def _find_in_lines(
     while count:
         still = np.uint64(0)
         for k in range(count):
-            i = np.uint64(left[k])
-            out[i], on = _look_at_line(out[i], (hashes[i] << bits) >> bits)
-            left[still] = i
+            j = np.uint64(left[k])
+            out[j], on = _look_at_line(out[j], (hashes[j] << bits) >> bits)
+            left[still] = j
             still += np.uint64(on)
         count = still
 
@@ -172,7 +172,7 @@ def _ask_for_slots(homes: np.ndarray, shape: np.ndarray, bits: np.uint64, h: np.
 
 
 @numba.njit(inline="always")
-def _look_at_slot(at: int, tag: np.uint64, slot: int) -> tuple[int, int]:
+def _look_at_slot(at: int, tag: np.uint64, slot: int) -> tuple[Any, Any]:
     found = load_u64(at) - _ONE
     on = np.int64(found < tag)
     prefetch(at + (slot & -on))
@@ -180,7 +180,7 @@ def _look_at_slot(at: int, tag: np.uint64, slot: int) -> tuple[int, int]:
 
 
 @numba.njit(inline="always")
-def _look_at_two_slots(at: int, tag: np.uint64, slot: int) -> tuple[int, int]:
+def _look_at_two_slots(at: int, tag: np.uint64, slot: int) -> tuple[Any, Any]:
     """As `_look_at_slot`; the first of the two counts only where its tag is not smaller."""
     return _look_at_slot(at + (slot & -np.int64(load_u64(at) - _ONE < tag)), tag, slot)
 
@@ -205,9 +205,9 @@ def _find_in_slots(
     while count:
         still = np.uint64(0)
         for k in range(count):
-            i = np.uint64(left[k])
-            out[i], on = _look_at_slot(out[i], (hashes[i] << bits) >> bits, slot)
-            left[still] = i
+            j = np.uint64(left[k])
+            out[j], on = _look_at_slot(out[j], (hashes[j] << bits) >> bits, slot)
+            left[still] = j
             still += np.uint64(on)
         count = still
 

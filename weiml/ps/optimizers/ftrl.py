@@ -18,6 +18,7 @@ from weiml.ps.optimizers.base import (
     check_positive,
     step_arrays,
 )
+from weiml.ps.optimizers.ftrl_single import apply_single, read_single
 from weiml.ps.optimizers.multiplicity import damping, tempered
 from weiml.ps.optimizers.rows import prefetch_row
 
@@ -93,11 +94,17 @@ class FTRL(Optimizer):
     ) -> None:
         """Apply gradients in place; see `Optimizer.apply`."""
         arrays = step_arrays(addresses, grads, counts, squares)
-        _apply(*arrays, *self.scalars, np.float32(self.coupling))
+        if grads.shape[1] == 1 and counts is None and squares is None:
+            apply_single(*arrays[:2], *self.scalars)
+        else:
+            _apply(*arrays, *self.scalars, np.float32(self.coupling))
 
     def read(self, addresses: np.ndarray, dim: int) -> np.ndarray:
         """Return the weights float32 (n, dim) that (z, n) stand for; see `Optimizer.read`."""
-        return np.asarray(_read(np.ascontiguousarray(addresses, np.int64), dim, *self.scalars))
+        addresses = np.ascontiguousarray(addresses, np.int64)
+        if dim == 1:
+            return np.asarray(read_single(addresses, *self.scalars))
+        return np.asarray(_read(addresses, dim, *self.scalars))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -1,0 +1,123 @@
+"""FTRL-proximal on rows of one weight, many rows at a time: the rule of `ftrl` to the bit.
+
+Logistic regression's rows are (z, n) and nothing else, so the arithmetic is most of the work. Here
+it runs over short arrays that rows are copied to and from, which a processor does several of at
+once. It knows addresses and float32 only.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from weiml.ps.kernels import ftrl_weight
+from weiml.ps.memory import load_f32, load_u32, store_f32, store_u32
+
+__all__ = ["apply_single", "read_single"]
+
+_ROWS = 64
+_ZERO = np.float32(0)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _step(
+    z: np.ndarray,
+    n: np.ndarray,
+    grads: np.ndarray,
+    alpha: np.float32,
+    beta: np.float32,
+    l1: np.float32,
+    l2: np.float32,
+) -> None:
+    for i in range(grads.size):
+        g = grads[i]
+        root = math.sqrt(n[i])
+        grown = n[i] + g * g
+        shrunk = max(z[i] - l1, _ZERO) + min(z[i] + l1, _ZERO)
+        z[i] += g + (math.sqrt(grown) - root) * shrunk / (beta + root + alpha * l2)
+        n[i] = grown
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _weights(
+    z: np.ndarray,
+    n: np.ndarray,
+    out: np.ndarray,
+    alpha: np.float32,
+    beta: np.float32,
+    l1: np.float32,
+    l2: np.float32,
+) -> None:
+    for i in range(out.size):
+        out[i] = ftrl_weight(z[i], n[i], alpha, beta, l1, l2)
+
+
+@numba.njit(inline="always")
+def _load(addresses: np.ndarray, z: np.ndarray, n: np.ndarray) -> None:
+    for i in range(addresses.size):
+        z[i] = load_f32(addresses[i])
+        n[i] = load_f32(addresses[i] + 4)
+
+
+@numba.njit(inline="always")
+def _store(addresses: np.ndarray, z: np.ndarray, n: np.ndarray) -> None:
+    for i in range(addresses.size):
+        store_f32(addresses[i], z[i])
+        store_f32(addresses[i] + 4, n[i])
+
+
+@numba.njit(inline="always")
+def _repeats(addresses: np.ndarray, z: np.ndarray) -> bool:
+    """Return whether an address occurs twice; `z` is what the rows hold, and go on to hold.
+
+    Each row is made to hold its own number for a moment: one named twice holds the last only.
+    """
+    for i in range(addresses.size):
+        store_u32(addresses[i], np.uint32(i))
+    clash = np.uint32(0)
+    for i in range(addresses.size):
+        clash |= load_u32(addresses[i]) ^ np.uint32(i)
+    for i in range(addresses.size if clash else 0):
+        store_f32(addresses[i], z[i])
+    return clash != 0
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def apply_single(
+    addresses: np.ndarray,
+    grads: np.ndarray,
+    alpha: np.float32,
+    beta: np.float32,
+    l1: np.float32,
+    l2: np.float32,
+) -> None:
+    """Apply gradients float32 (n, 1) to the rows (z, n) at `addresses`, in order, in place."""
+    z, n = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
+    column = grads.reshape(-1)
+    for start in range(0, addresses.size, _ROWS):
+        part = addresses[start : start + _ROWS]
+        _load(part, z, n)
+        if _repeats(part, z):
+            for i in range(start, start + part.size):
+                _load(addresses[i : i + 1], z, n)
+                _step(z, n, column[i : i + 1], alpha, beta, l1, l2)
+                _store(addresses[i : i + 1], z, n)
+        else:
+            _step(z, n, column[start : start + _ROWS], alpha, beta, l1, l2)
+            _store(part, z, n)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def read_single(
+    addresses: np.ndarray, alpha: np.float32, beta: np.float32, l1: np.float32, l2: np.float32
+) -> np.ndarray:
+    """Return the weights float32 (n, 1) of the rows (z, n) at `addresses`."""
+    z, n = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
+    out = np.empty((addresses.size, 1), np.float32)
+    column = out.reshape(-1)
+    for start in range(0, addresses.size, _ROWS):
+        _load(addresses[start : start + _ROWS], z, n)
+        _weights(z, n, column[start : start + _ROWS], alpha, beta, l1, l2)
+    return out
