@@ -17,6 +17,7 @@ import numpy as np
 
 from weiml.errors import ConfigError
 from weiml.ps.arena import Arena
+from weiml.ps.row_append import append_rows, count_appendable
 from weiml.ps.row_search import find_rows
 from weiml.ps.row_store_kernels import (
     buckets_of,
@@ -126,10 +127,33 @@ class RowStore:
             parts.append(new[:made])
             which = refused[:failed]
             if failed:
-                buckets, waiting = np.unique(self._buckets(keys[which]), return_counts=True)
+                waiting = np.bincount(self._buckets(keys[which]), minlength=self.num_buckets)
+                buckets = np.flatnonzero(waiting)
                 touched[buckets] = True
-                self._grow(buckets, waiting)
-        return np.sort(np.concatenate(parts)) if len(parts) > 1 else parts[0]
+                self._grow(buckets, waiting[buckets])
+        if len(parts) == 1:
+            return parts[0]
+        is_new = np.zeros(keys.size, np.bool_)
+        is_new[np.concatenate(parts)] = True
+        return np.flatnonzero(is_new)
+
+    def append(self, keys: np.ndarray, payload: np.ndarray) -> int:
+        """Insert the first rows that are sorted by hash and new behind their buckets' last ones.
+
+        Returns how many those were, of keys uint64 (n,) and payload uint32 (n, payload_words); the
+        others are not touched. In a store that is filled in the order of `scan` these are all, at
+        the speed of a copy.
+        """
+        keys = _flat(keys)
+        counts = np.zeros(self.num_buckets, np.int64)
+        n = count_appendable(self._homes, self._fill, self._shape, keys, counts)
+        wanted = self._fill[:, 0] + counts
+        tight = np.flatnonzero((counts > 0) & (wanted > self._fill[:, 1]))
+        if tight.size:
+            larger = self._capacity(tight, wanted[tight] / self.max_load + self._group)
+            self._move(tight, larger, self._tail(larger))
+        rows = np.require(payload[:n], np.uint32, ["C", "W"])
+        return int(append_rows(self._homes, self._fill, self._shape, keys[:n], rows))
 
     def delete(self, keys: np.ndarray) -> np.ndarray:
         """Delete keys; return which were there, the first of repeated ones only: bool (n,)."""

@@ -287,8 +287,12 @@ class SparseTable:
                 f"rows of shape {payload.shape} do not fit {keys.size} keys with "
                 f"{self.config.payload_words} words each; they are of another configuration"
             )
+        self._before_write(keys, sequence)
+        # What comes in the order of a scan into buckets without rows, as from a checkpoint or
+        # another shard, is not searched for.
+        done = self.store.append(keys, payload)
+        keys, payload = keys[done:], payload[done:]
         for part in self._chunks(keys.size):
-            self._before_write(keys[part], sequence)
             addresses, _ = self.store.find_or_insert(keys[part])
             self.store.set_rows(addresses, payload[part])
 
