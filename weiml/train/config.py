@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from weiml.errors import ConfigError
 from weiml.models import LogisticRegressionConfig, WideDeepConfig
+from weiml.ps.wire import WireConfig
 
 __all__ = ["TrainConfig"]
 
@@ -35,6 +36,8 @@ class TrainConfig:
     """Workers that train side by side; embedded ones take turns."""
     staleness: int | Literal["asp"] | None = 0
     """Steps that a worker may be ahead of the slowest: 0 BSP, s SSP, "asp" or None no bound."""
+    wire: WireConfig = field(default_factory=WireConfig)
+    """How rows and keys travel between workers and servers; exact by default."""
 
     early_stopping_patience: int = 1
     """Epochs without a better validation metric after which training stops; 0 never stops. The

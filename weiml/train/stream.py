@@ -171,6 +171,7 @@ class StreamTrainer:
             batch_size=config.batch_size,
             source=examples,
             server=self._server,
+            wire=config.wire,
             shuffled=False,
             dense=(model.dense_vector(), model.dense_state()),
         )

@@ -222,6 +222,7 @@ class _Run:
             batch_size=self.config.batch_size,
             source=BatchDataset.open(self.train.folder.resolve()),  # workers may run elsewhere
             server=self.server,
+            wire=self.config.wire,
         )
         self.group.execute(work.start_worker, spec)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from weiml.features import Batch
 from weiml.group import WorkerContext
 from weiml.models import Columns, Fetch, Model, Prepared, StepResult, build_model
 from weiml.ps import Client, ParameterServer
+from weiml.ps.wire import WireConfig
 
 __all__ = [
     "ChunkResult",
@@ -48,6 +49,7 @@ class WorkerSpec:
     source: BatchSource
     """The training set."""
     server: ParameterServer
+    wire: WireConfig = field(default_factory=WireConfig)
     shuffled: bool = True
     """Whether each epoch has an order of its own, or that of the source."""
     dense: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
@@ -91,7 +93,7 @@ def start_worker(context: WorkerContext, spec: WorkerSpec) -> None:
     context.memory["worker"] = _Worker(
         spec=spec,
         model=model,
-        client=spec.server.client(context.rank),
+        client=spec.server.client(context.rank, wire=spec.wire),
         batches=iter(()),
     )
 
