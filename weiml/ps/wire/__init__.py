@@ -17,6 +17,7 @@ from weiml.ps.wire.key_lists import (
     Sent,
     signature,
 )
+from weiml.ps.wire.some_rows import SomeRows
 
 __all__ = [
     "Codec",
@@ -28,6 +29,7 @@ __all__ = [
     "KeyReceiver",
     "KeySender",
     "Sent",
+    "SomeRows",
     "WireConfig",
     "decode",
     "encode",

@@ -28,6 +28,9 @@ class WireConfig:
     """Of pulled rows. State, whose numbers must stay apart in size, travels as bfloat16 where int8
     or float8 is asked for. float16 ends at 65,504, which a state's sums can pass: larger ones
     arrive as that; bfloat16 has float32's range."""
+    omit_new: bool = False
+    """Leave rows that do not exist yet out of a pull's answer: the client makes them as the shard
+    would, bit by bit. Costs the shard a second look for each row."""
     push: Codec = "float32"
     """Of pushed gradients. Differences of state and Σg², which must keep their sign in sum, travel
     as float8 where int8 is asked for. What rounding leaves out is added to the key's next push."""
