@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weiml.errors import DataError
-from weiml.hashing import _xxh64, cross_keys, feature_seed, hash_key, hash_values
+from weiml.hashing import (
+    _xxh64,
+    cross_keys,
+    feature_seed,
+    hash_key,
+    hash_values,
+    mix64,
+    unmix64,
+)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +105,15 @@ def test_ids_spread_evenly_over_buckets() -> None:
     # 1023 degrees of freedom: mean 1023, standard deviation 45.
     assert chi_square < 1023 + 6 * 45
     assert feature_seed("user_id") != feature_seed("item_id")
+
+
+@numba.njit
+def mixed_and_back(x: np.uint64) -> tuple[np.uint64, np.uint64, np.uint64]:
+    return mix64(x), unmix64(mix64(x)), mix64(unmix64(x))
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_unmixing_undoes_mixing(number: int) -> None:
+    mixed, back, forth = mixed_and_back(np.uint64(number))
+    assert back == forth == number
+    assert mixed != number or number == 0

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from weiml.errors import ConfigError
 from weiml.hashing import mix64, unmix64
 from weiml.ps import row_store
-from weiml.ps.row_search import multiply_high
+from weiml.ps.memory import floats, integers, load_u32, store_u32
+from weiml.ps.row_search import VISITED, multiply_high
 from weiml.ps.row_store import RowStore
 
 WORDS = 2
@@ -267,6 +268,45 @@ def test_all_keys_in_one_bucket(rng: np.random.Generator) -> None:
     assert store.bucket_counts()[0] == 50_000
     assert (store.rows(store.find(keys)) == payload_of(keys)).all()
     assert store.nbytes < 50_000 * 16 * 3
+
+
+@numba.cfunc("void(int64, int64, int64, int64)")
+def add_and_tell(addresses: int, size: int, values: int, parameters: int) -> None:
+    """Add a parameter to each row's first word and write the second to its value."""
+    rows, out = integers(addresses, size), floats(values, size)
+    for i in range(size):
+        word = load_u32(rows[i]) + np.uint32(floats(parameters, 1)[0])
+        store_u32(rows[i], word)
+        out[i] = np.float32(load_u32(rows[i] + 4))
+
+
+def test_a_compiled_function_visits_all_rows_in_order(rng: np.random.Generator) -> None:
+    keys = rng.integers(0, TOP, 5000, np.uint64)
+    store = filled(keys)
+    payload = np.stack([np.arange(5000), np.arange(5000) % 99], axis=1).astype(np.uint32)
+    store.set_rows(store.find(keys), payload)
+    values = np.zeros((6000, 1), np.float32)
+    asked = np.concatenate([keys, keys[:1000]])
+    parameters = np.array([5], np.float32)
+    assert store.visit(asked, values, add_and_tell.address, parameters) == 6000
+    assert (values[:, 0] == np.concatenate([payload, payload[:1000]])[:, 1]).all()
+    payload[:, 0] += 5
+    payload[:1000, 0] += 5
+    assert (store.rows(store.find(keys)) == payload).all()
+
+
+def test_a_visit_ends_before_the_block_with_a_missing_key(rng: np.random.Generator) -> None:
+    keys = rng.integers(0, TOP, 3 * VISITED, np.uint64)
+    store = filled(keys)
+    before = contents(store)
+    store.delete(keys[2 * VISITED + 7 : 2 * VISITED + 8])
+    values, parameters = np.zeros((keys.size, 1), np.float32), np.ones(1, np.float32)
+    visited = store.visit(keys, values, add_and_tell.address, parameters)
+    assert visited == 2 * VISITED
+    changed = {key for key, row in contents(store).items() if row != before[key]}
+    assert changed == set(keys[:visited].tolist())
+    none = np.empty((0, 1), np.float32)
+    assert store.visit(array([]), none, add_and_tell.address, parameters) == 0
 
 
 def test_scan_gives_buckets_in_hash_order(rng: np.random.Generator) -> None:

@@ -20,7 +20,9 @@ from numba.extending import intrinsic
 __all__ = [
     "Region",
     "address_of",
+    "call_block",
     "floats",
+    "integers",
     "load_f32",
     "load_u32",
     "load_u64",
@@ -103,6 +105,20 @@ def move_bytes(typingctx: Any, target: Any, source: Any, size: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
+@intrinsic
+def call_block(
+    typingctx: Any, function: Any, addresses: Any, size: Any, values: Any, parameters: Any
+) -> Any:
+    """Call the compiled C function at an address with four int64; see `RowStore.visit`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 4)
+        builder.call(_pointer(builder, args[0], kind), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), codegen
+
+
 def _view(kind: Any) -> Any:
     array = types.Array(kind, 1, "C")
 
@@ -126,6 +142,8 @@ def _view(kind: Any) -> Any:
     return view
 
 
+integers = intrinsic(_view(types.int64))
+"""``integers(address, n)``: int64 (n,) over raw memory, for use inside compiled loops only."""
 floats = intrinsic(_view(types.float32))
 """``floats(address, n)``: float32 (n,) over raw memory, for use inside compiled loops only."""
 words = intrinsic(_view(types.uint32))

@@ -28,7 +28,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from weiml.hashing import mix64
-from weiml.ps.memory import load_u64, prefetch
+from weiml.ps.memory import call_block, load_u64, prefetch
 
 __all__ = [
     "AHEAD",
@@ -42,6 +42,8 @@ __all__ = [
 
 AHEAD = 64
 """Keys between asking for a line and looking at it."""
+VISITED = 1024
+"""Rows that a function is called on at once: their pages are all known to the processor still."""
 _BLOCK = 2048  # their lines fit into the second-level cache
 _ONE = np.uint64(1)
 _NONE = 1 << 62
@@ -229,3 +231,33 @@ def find_rows(homes: np.ndarray, shape: np.ndarray, keys: np.ndarray, out: np.nd
         for i in range(part.size):
             missing += part[i] == 0
     return missing
+
+
+@numba.njit(cache=True, nogil=True)
+def visit_rows(
+    homes: np.ndarray,
+    shape: np.ndarray,
+    keys: np.ndarray,
+    values: np.ndarray,
+    parameters: np.ndarray,
+    function: int,
+) -> int:
+    """Call `function` on block after block of rows; stop before one with a missing key.
+
+    Returns the number of keys visited. `values` float32 (n, m) and `parameters` float32 are handed
+    on to it; see `RowStore.visit`.
+    """
+    addresses = np.empty(VISITED, np.int64)
+    row = values.strides[0]
+    for start in range(0, keys.size, VISITED):
+        block = keys[start : start + VISITED]
+        if find_rows(homes, shape, block, addresses):
+            return start
+        call_block(
+            function,
+            addresses.ctypes.data,
+            block.size,
+            values.ctypes.data + start * row,
+            parameters.ctypes.data,
+        )
+    return keys.size

@@ -18,7 +18,7 @@ import numpy as np
 from weiml.errors import ConfigError
 from weiml.ps.arena import Arena
 from weiml.ps.row_append import append_rows, count_appendable
-from weiml.ps.row_search import find_rows
+from weiml.ps.row_search import find_rows, visit_rows
 from weiml.ps.row_store_kernels import (
     buckets_of,
     copy_payloads,
@@ -154,6 +154,23 @@ class RowStore:
             self._move(tight, larger, self._tail(larger))
         rows = np.require(payload[:n], np.uint32, ["C", "W"])
         return int(append_rows(self._homes, self._fill, self._shape, keys[:n], rows))
+
+    def visit(
+        self, keys: np.ndarray, values: np.ndarray, function: int, parameters: np.ndarray
+    ) -> int:
+        """Run a compiled function over the rows of keys, block by block, while they are in cache.
+
+        `function` is the address of a C function ``void (int64 addresses, int64 n, int64 values,
+        int64 parameters)`` (`numba.cfunc`): where n payload addresses (int64) lie, where the n rows
+        of `values`, float32 (len(keys), m), and where `parameters` float32. It may read or write
+        the values, and must neither insert nor delete.
+
+        Returns how many keys were visited: all, or those before the first block of `VISITED` keys
+        with one that is missing, for the caller to insert and go on.
+        """
+        assert values.dtype == parameters.dtype == np.float32, (values.dtype, parameters.dtype)
+        assert values.flags.c_contiguous, "values must be C-contiguous"
+        return int(visit_rows(self._homes, self._shape, _flat(keys), values, parameters, function))
 
     def delete(self, keys: np.ndarray) -> np.ndarray:
         """Delete keys; return which were there, the first of repeated ones only: bool (n,)."""

@@ -8,8 +8,9 @@ import pytest
 from weiml.ps.optimizers import FTRL
 from weiml.ps.optimizers.base import step_arrays
 from weiml.ps.optimizers.ftrl import _apply, _read
-from weiml.ps.optimizers.ftrl_single import apply_single, read_single
+from weiml.ps.optimizers.ftrl_single import apply_block, apply_single, read_block, read_single
 from weiml.ps.optimizers.rows import matrix_addresses
+from weiml.ps.row_store import RowStore
 
 RULE = FTRL(alpha=0.1, beta=1.0, l1=0.5, l2=0.3)
 
@@ -37,6 +38,20 @@ def test_equals_the_rule_for_any_dim(count: int, share: float, rng: np.random.Ge
     weights = read_single(addresses, *RULE.scalars)
     assert weights.shape == (count, 1)
     assert weights.tobytes() == _read(addresses, 1, *RULE.scalars).tobytes()
+
+
+def test_visits_rows_as_it_is_called_on_them(rng: np.random.Generator) -> None:
+    keys = rng.integers(0, 2**63, 3000).astype(np.uint64)
+    store = RowStore(16, 2)
+    addresses, _ = store.find_or_insert(keys)
+    grads = rng.standard_normal((3000, 1)).astype(np.float32)
+    parameters = np.array(RULE.scalars, np.float32)
+    expected = RULE.update(np.zeros((3000, 2), np.float32), grads)
+    assert store.visit(keys, grads, apply_block(), parameters) == 3000
+    assert store.rows(addresses).tobytes() == expected.tobytes()
+    out = np.empty((3000, 1), np.float32)
+    assert store.visit(keys, out, read_block(), parameters) == 3000
+    assert out.tobytes() == RULE.weights(expected).tobytes()
 
 
 def test_the_same_gradient_twice_for_a_row_is_two_steps() -> None:

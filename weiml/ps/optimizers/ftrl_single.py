@@ -7,15 +7,17 @@ once. It knows addresses and float32 only.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numba
 import numpy as np
+from numba import types
 
 from weiml.ps.kernels import ftrl_weight
-from weiml.ps.memory import load_f32, load_u32, store_f32, store_u32
+from weiml.ps.memory import floats, integers, load_f32, load_u32, store_f32, store_u32
 
-__all__ = ["apply_single", "read_single"]
+__all__ = ["apply_block", "apply_single", "read_block", "read_single"]
 
 _ROWS = 64
 _ZERO = np.float32(0)
@@ -85,17 +87,15 @@ def _repeats(addresses: np.ndarray, z: np.ndarray) -> bool:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def apply_single(
+def _apply(
     addresses: np.ndarray,
-    grads: np.ndarray,
+    column: np.ndarray,
     alpha: np.float32,
     beta: np.float32,
     l1: np.float32,
     l2: np.float32,
 ) -> None:
-    """Apply gradients float32 (n, 1) to the rows (z, n) at `addresses`, in order, in place."""
     z, n = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
-    column = grads.reshape(-1)
     for start in range(0, addresses.size, _ROWS):
         part = addresses[start : start + _ROWS]
         _load(part, z, n)
@@ -110,14 +110,63 @@ def apply_single(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def _read(
+    addresses: np.ndarray,
+    column: np.ndarray,
+    alpha: np.float32,
+    beta: np.float32,
+    l1: np.float32,
+    l2: np.float32,
+) -> None:
+    z, n = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
+    for start in range(0, addresses.size, _ROWS):
+        _load(addresses[start : start + _ROWS], z, n)
+        _weights(z, n, column[start : start + _ROWS], alpha, beta, l1, l2)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def apply_single(
+    addresses: np.ndarray,
+    grads: np.ndarray,
+    alpha: np.float32,
+    beta: np.float32,
+    l1: np.float32,
+    l2: np.float32,
+) -> None:
+    """Apply gradients float32 (n, 1) to the rows (z, n) at `addresses`, in order, in place."""
+    _apply(addresses, grads.reshape(-1), alpha, beta, l1, l2)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def read_single(
     addresses: np.ndarray, alpha: np.float32, beta: np.float32, l1: np.float32, l2: np.float32
 ) -> np.ndarray:
     """Return the weights float32 (n, 1) of the rows (z, n) at `addresses`."""
-    z, n = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
     out = np.empty((addresses.size, 1), np.float32)
-    column = out.reshape(-1)
-    for start in range(0, addresses.size, _ROWS):
-        _load(addresses[start : start + _ROWS], z, n)
-        _weights(z, n, column[start : start + _ROWS], alpha, beta, l1, l2)
+    _read(addresses, out.reshape(-1), alpha, beta, l1, l2)
     return out
+
+
+_BLOCK = types.void(types.int64, types.int64, types.int64, types.int64)
+
+
+@functools.cache
+def apply_block() -> int:
+    """Return the address of `apply_single` as `RowStore.visit` calls it."""
+    return int(numba.cfunc(_BLOCK, cache=True, error_model="numpy")(_apply_block).address)
+
+
+@functools.cache
+def read_block() -> int:
+    """Return the address of `read_single` as `RowStore.visit` calls it."""
+    return int(numba.cfunc(_BLOCK, cache=True, error_model="numpy")(_read_block).address)
+
+
+def _apply_block(addresses: int, size: int, grads: int, parameters: int) -> None:
+    p = floats(parameters, 4)
+    _apply(integers(addresses, size), floats(grads, size), p[0], p[1], p[2], p[3])
+
+
+def _read_block(addresses: int, size: int, out: int, parameters: int) -> None:
+    p = floats(parameters, 4)
+    _read(integers(addresses, size), floats(out, size), p[0], p[1], p[2], p[3])
