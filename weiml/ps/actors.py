@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
@@ -31,7 +32,7 @@ from weiml.ps.checkpoint.writer import CheckpointSpec
 from weiml.ps.functions import load_function_modules
 from weiml.ps.metrics import Exporter, Sample, ShardMetrics, shard_samples
 from weiml.ps.partition import Partition
-from weiml.ps.shard import READS, WRITES, Shard, UnknownKeys
+from weiml.ps.shard import MOVING, READS, WRITES, Shard, UnknownKeys
 from weiml.ps.shard_parts import read_content
 from weiml.ps.transfer import ShardRows, ShardUpdate, Stamp
 
@@ -87,6 +88,7 @@ class ShardActor:
         self._metrics = ShardMetrics()
         self._shard.observe = self._metrics.see
         self._changed = asyncio.Condition()
+        self._follows = False  # a stand-by that has everything
         self._standbys: dict[str, ActorHandle] = {}
         self._sent = 0  # sequence number that the stand-bys have
         self._writes = 0  # since the start, and how many of them the stand-bys have
@@ -96,6 +98,7 @@ class ShardActor:
         self._wake = asyncio.Event()
         self._end = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop
+        self._exporting: asyncio.Task[None] | None = None
 
     async def hello(self) -> dict[str, Any]:
         """Say who this is: the process is up."""
@@ -109,6 +112,7 @@ class ShardActor:
             "node": ray.get_runtime_context().get_node_id(),
             "partition": self._shard.partition,
             "standbys": list(self._standbys),
+            "frozen": self._shard.frozen,
         }
 
     async def until_end(self) -> None:
@@ -140,6 +144,9 @@ class ShardActor:
         stamped = verb in READS or verb in WRITES
         if stamped:
             await self._until_free(verb, arguments[0])
+            self._check_primary()
+        elif verb in MOVING:
+            await self._until_thawed()
             self._check_primary()
         begun = time.perf_counter()
         try:
@@ -184,6 +191,11 @@ class ShardActor:
                 f"wait_timeout_s"
             ) from None
 
+    async def _until_thawed(self) -> None:
+        if self._shard.frozen:
+            async with self._changed:
+                await self._changed.wait_for(lambda: not self._shard.frozen)
+
     def _check_primary(self) -> None:
         if self.role is not Role.PRIMARY:
             raise DeposedError
@@ -210,19 +222,35 @@ class ShardActor:
             await self._wake.wait()
             self._wake.clear()
             async with self._replicating:
-                upto = self._writes
-                if self._standbys:
-                    update = self._shard.collect_update(self._sent, self._epoch)
-                    self._sent = update.sequence
-                    await self._send(dict.fromkeys(self._standbys, update))
-            self._replicated = max(self._replicated, upto)
-            async with self._changed:
-                self._changed.notify_all()
+                try:
+                    await self._replicate()
+                except Exception:  # writes wait for it: better without stand-bys than for ever
+                    log.exception("shard %d could not tell its stand-bys", self._shard.index)
+                    for name in list(self._standbys):
+                        await self._lose(name)
+                    self._wake.set()
 
-    async def _send(self, updates: dict[str, ShardUpdate], extra: Any = None) -> None:
+    async def _replicate(self, joining: dict[str, ActorHandle] | None = None, at: int = 0) -> None:
+        """Bring all stand-bys up to now, those of `joining` from the start `at` of their copy."""
+        upto = self._writes
+        updates = {}
+        if self._standbys:
+            update = self._shard.collect_update(self._sent, self._epoch)
+            updates = dict.fromkeys(self._standbys, update)
+        if joining:
+            everything = self._shard.collect_update(at, self._epoch, copied=True)
+            self._shard.forget_news()
+            updates |= dict.fromkeys(joining, everything)
+            self._standbys |= joining
+        self._sent = self._shard.sequence
+        await self._send(updates)
+        self._replicated = max(self._replicated, upto)
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _send(self, updates: dict[str, ShardUpdate]) -> None:
         """Send updates to stand-bys; one that fails is none any more, once all know of it."""
-        handles = dict(self._standbys) | (extra or {})
-        sent = [handles[name].follow.remote(update) for name, update in updates.items()]
+        sent = [self._standbys[name].follow.remote(update) for name, update in updates.items()]
         for name, answer in zip(updates, sent, strict=True):
             try:
                 await answer
@@ -247,25 +275,20 @@ class ShardActor:
             self._standbys.pop(name, None)
 
     async def add_standby(self, name: str) -> None:
-        """Copy everything to a stand-by while requests go on, then keep it exact."""
+        """Copy everything to a stand-by while requests go on, then keep it exact.
+
+        Raises:
+            ParameterServerError: it was lost meanwhile.
+        """
         handle = ray.get_actor(name, NAMESPACE)
-        start = self._shard.sequence
-        buckets = self._shard.partition.buckets_at(self._shard.index)
-        for first in range(0, len(buckets), _BUCKETS_A_COPY):
-            rows = self._shard.export_buckets(buckets[first : first + _BUCKETS_A_COPY])
-            await handle.take.remote(rows)
+        start = self._shard.copy_start()
+        await handle.begin_copy.remote(start)
+        num_buckets = self.config.num_buckets
+        for first in range(0, num_buckets, _BUCKETS_A_COPY):
+            some = np.arange(first, min(first + _BUCKETS_A_COPY, num_buckets), dtype=np.int32)
+            await handle.take.remote(self._shard.export_buckets(some, arriving=True))
         async with self._replicating:
-            upto = self._writes
-            updates = {}
-            if self._standbys:
-                update = self._shard.collect_update(self._sent, self._epoch)
-                updates = dict.fromkeys(self._standbys, update)
-            everything = self._shard.collect_update(start, self._epoch, everything=True)
-            self._shard.forget_news()
-            self._sent = everything.sequence
-            self._standbys[name] = handle
-            await self._send({**updates, name: everything})
-        self._replicated = max(self._replicated, upto)
+            await self._replicate({name: handle}, start[1])
         if name not in self._standbys:
             raise ParameterServerError(f"stand-by {name} was lost while it was copied to")
         if self._loop_started is None:
@@ -277,9 +300,13 @@ class ShardActor:
         self._standbys.pop(name, None)
         self._wake.set()
 
+    async def begin_copy(self, start: tuple[Partition, int, int]) -> None:
+        """As a new stand-by: make ready to be copied to."""
+        self._shard.begin_copy(start)
+
     async def take(self, rows: ShardRows) -> None:
-        """As a stand-by: take over rows."""
-        self._shard.import_rows(rows)
+        """As a new stand-by: take over rows."""
+        self._shard.take(rows)
 
     async def follow(self, update: ShardUpdate) -> None:
         """As a stand-by: become what the shard was.
@@ -290,13 +317,14 @@ class ShardActor:
         if update.epoch < self._epoch or self.role is not Role.STANDBY:
             raise DeposedError
         self._shard.apply_update(update)
+        self._follows = True
 
-    async def promote(self, epoch: int) -> None:
-        """Speak for the shard from now on."""
-        self._epoch = max(self._epoch, epoch)
-        if self.role is Role.STANDBY:
+    async def promote(self, epoch: int) -> bool:
+        """Speak for the shard from now on; False if not everything was copied here yet."""
+        if self.role is Role.STANDBY and self._follows:
             self.role = Role.PRIMARY
-            self._sent = self._shard.sequence
+            self._epoch = epoch
+        return self.role is Role.PRIMARY
 
     # Checkpoints
 
@@ -324,10 +352,12 @@ class ShardActor:
         self._check_primary()
         self._shard.stage(await asyncio.to_thread(read_content, self._shard, chain))
 
-    async def commit(self) -> None:
-        """Put in force what was loaded."""
+    async def commit(self, chain: Chain) -> None:
+        """Put in force what was loaded; a stand-by that took over since loads it now."""
+        if not self._shard.staged:
+            await self.load(chain)
         self._check_primary()
-        self._shard.commit()
+        self._shard.commit(chain)
         await self._tell_all()
 
     async def unstage(self) -> None:
@@ -341,5 +371,7 @@ class ShardActor:
     async def start(self) -> dict[str, Any]:
         """Remember the event loop, begin to export metrics; returns `hello`."""
         self._loop = asyncio.get_running_loop()
-        self._exporting = asyncio.create_task(Exporter(self.config.name).run(self._samples))
+        if self._exporting is None:  # a coordinator that starts again asks again
+            exporter = Exporter(self.config.name)
+            self._exporting = asyncio.create_task(exporter.run(self._samples))
         return await self.hello()

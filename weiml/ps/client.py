@@ -7,6 +7,7 @@ the optimizers' rules.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -33,10 +34,12 @@ from weiml.ps.sender import Rows, Sender
 from weiml.ps.shard import KEYED, WRITES, Moved, UnknownKeys
 from weiml.ps.tables import TableConfig
 from weiml.ps.transfer import Stamp
-from weiml.ps.transport import ShardGoneError, Transport
+from weiml.ps.transport import ShardGoneError, StillWaitingError, Transport
 from weiml.ps.wire import WireConfig
 
 __all__ = ["ShardedClient"]
+
+_PATIENCE_S = 0.25
 
 _LARGEST_GRADIENT = np.float32(1e18)  # larger ones have no square in float32
 
@@ -71,20 +74,13 @@ class ShardedClient(Client):
         self._partition = transport.partition
         self._ticks = [0] * self._partition.num_shards
         if worker is not None:
-            self._partition, self._ticks = self._join(worker)
-            transport.enter(worker)
+            self._partition, self._ticks = transport.ask_settled("join", worker, self._id)
+            transport.enter(worker, self._id)
         self._seqs = [0] * self._partition.num_shards
+        self._epochs: dict[int, int] = {}  # of the processes that know what this client has done
         self._ticks_acknowledged = list(self._ticks)
         self._tables: dict[str, TableConfig] = {}
         self._vectors: dict[str, int] = {}
-
-    def _join(self, worker: int) -> tuple[Partition, list[int]]:
-        """Speak for `worker` on all shards that there are; return them and its ticks there."""
-        while True:
-            ticks = self._transport.ask("join", worker, self._id)
-            partition = self._transport.partition
-            if partition.num_shards == len(ticks):
-                return partition, ticks
 
     # Requests
 
@@ -235,7 +231,7 @@ class ShardedClient(Client):
         ticket = self._write(EveryShard("finish"))
         self._finished = True
         ticket.wait()
-        self._transport.leave(self.worker)
+        self._transport.leave(self._id)
         self._writes.clear()
 
     # Sending
@@ -281,6 +277,13 @@ class ShardedClient(Client):
             part.handle = self._transport.send(shard, verb, part.stamp, *arguments)
         except ShardGoneError as gone:
             part.handle = gone
+            return
+        epoch = self._transport.epoch(part.handle)
+        if self._epochs.setdefault(shard, epoch) != epoch:
+            # Another client met the loss first. What this one sent before is to go before this.
+            lost = ShardGoneError(shard, "another process took over")
+            lost.epoch = self._epochs[shard]
+            self._recover(lost)
 
     def _settle(self, *, before: int) -> None:
         """Wait for the writes of ticks before `before`; raise the first error among them."""
@@ -299,24 +302,45 @@ class ShardedClient(Client):
         """Wait for the answer to a part, past lost processes; `Moved` is an answer too."""
         if self.wire.codes_keys and not part.answered:
             self._answer_writes(part)
+        deadline = time.monotonic() + self._transport.config.call_timeout_s
         while not part.answered:
-            try:
-                if isinstance(part.handle, ShardGoneError):
-                    raise part.handle
-                answer = self._transport.result(part.shard, part.handle)
-            except ShardGoneError as gone:
-                self._recover(gone)
-            except Exception as error:
-                part.error, part.answered = error, True
-                self._under_way.pop(part.number, None)
-            else:
-                if isinstance(answer, UnknownKeys):
-                    self._dispatch(part, understood=False)
-                else:
-                    self._accept(part, answer)
+            if self._attend(part, _PATIENCE_S):
+                continue
+            # Whoever this waits for may wait for what a lost process did not answer to this client.
+            for other in list(self._under_way.values()):
+                self._attend(other, 0)
+            if time.monotonic() > deadline:
+                raise self._silent(part)
         if part.error is not None:
             raise part.error
         return part.answer
+
+    def _attend(self, part: Part, patience_s: float) -> bool:
+        """Take what came of a part; False if nothing has come in time."""
+        try:
+            if isinstance(part.handle, ShardGoneError):
+                raise part.handle
+            answer = self._transport.result(part.shard, part.handle, patience_s)
+        except StillWaitingError:
+            return False
+        except ShardGoneError as gone:
+            self._recover(gone)
+        except Exception as error:
+            part.error, part.answered = error, True
+            self._under_way.pop(part.number, None)
+        else:
+            if isinstance(answer, UnknownKeys):
+                self._dispatch(part, understood=False)
+            else:
+                self._accept(part, answer)
+        return True
+
+    def _silent(self, part: Part) -> ParameterServerError:
+        config = self._transport.config
+        return ParameterServerError(
+            f"parameter server group {config.name!r}, shard {part.shard} did not answer within "
+            f"call_timeout_s = {config.call_timeout_s:g} s"
+        )
 
     def _answer_writes(self, part: Part) -> None:
         """Take the answers of the writes that a shard may wait for before it answers `part`.
@@ -358,19 +382,34 @@ class ShardedClient(Client):
                 part.error, part.answered = error, True
                 self._under_way.pop(part.number, None)
             return
+        if not present:
+            self._turn_elsewhere(shard, waiting)
+            return
         for part in waiting:
-            if present:
-                self.counts["retries"] += 1
-                self._dispatch(part)
-            else:  # removed: its buckets live elsewhere
-                self._accept(part, Moved(self._transport.partition.version))
+            self.counts["retries"] += 1
+            self._dispatch(part)
+
+    def _turn_elsewhere(self, shard: int, waiting: list[Part]) -> None:
+        """Take what a removed shard did not answer as acted, if it did, or as to be cut again."""
+        version, done = self._partition.version, 0
+        if any(part.request.verb in WRITES for part in waiting):
+            done = self._transport.ask_one(0, "last_write", shard, version, self._id)
+        for part in waiting:
+            assert part.stamp is not None
+            acted = part.request.verb in WRITES and part.stamp.seq <= done
+            self._accept(part, None if acted else Moved(self._transport.partition.version))
 
     def _resume(self, gone: ShardGoneError, waiting: list[Part]) -> bool:
+        """Say to a lost process's successor how far it was; False if the shard was removed."""
         shard = gone.shard
-        writes = [p.stamp.seq for p in waiting if p.stamp and p.request.verb in WRITES]
+        # Writes that were refused are not acknowledged: they are sent again under their numbers.
+        open_parts = waiting + [part for part in self._refused if part.shard == shard]
+        writes = [p.stamp.seq for p in open_parts if p.stamp and p.request.verb in WRITES]
         done = min(writes) - 1 if writes else self._seqs[shard]
         worker = None if self._finished else self.worker
         while self._transport.recover(gone):
+            if self._transport.born(shard) > self._partition.version:
+                return False  # another one has its number
             self._sender.forget(shard)
             arguments = (self._id, done, worker, self._ticks_acknowledged[shard])
             try:
@@ -379,6 +418,7 @@ class ShardedClient(Client):
             except ShardGoneError as again:
                 gone = again
             else:
+                self._epochs[shard] = self._transport.epoch(sent)
                 return True
         return False
 
@@ -470,14 +510,18 @@ class ShardedClient(Client):
 
     def _adopt(self, partition: Partition) -> None:
         """Take a newer partition; what the client knows of shards that it adds begins here."""
-        self._partition = partition
-        more = partition.num_shards - len(self._seqs)
-        for known, first in (
-            (self._seqs, 0),
-            (self._ticks, self._ticks[0]),
-            (self._ticks_acknowledged, self._ticks_acknowledged[0]),
-        ):
-            known[:] = known[: partition.num_shards] + [first] * more
+        before, self._partition = self._partition, partition
+        shards = range(partition.num_shards)
+        # A shard that was removed and added again since is another one.
+        old = shards[: before.num_shards]
+        known = {shard for shard in old if self._transport.born(shard) <= before.version}
+        tick, acknowledged = self._ticks[0], self._ticks_acknowledged[0]
+        self._seqs = [self._seqs[s] if s in known else 0 for s in shards]
+        self._ticks = [self._ticks[s] if s in known else tick for s in shards]
+        self._ticks_acknowledged = [
+            self._ticks_acknowledged[s] if s in known else acknowledged for s in shards
+        ]
+        self._epochs = {s: epoch for s, epoch in self._epochs.items() if s in known}
         self._sender.forget()
 
     # Names and checks

@@ -35,6 +35,9 @@ class ShardContent:
         self.sequence = 0
         self.tables: dict[str, Table] = {}
         self.vectors: dict[str, VectorPart] = {}
+        self._arriving: dict[str, VectorPart] = {}
+        """Numbers of buckets that are on their way here: readers must not see them yet. Rows that
+        are on their way lie in the tables, where nobody asks for them."""
 
     def create_table(self, config: TableConfig) -> None:
         """Create a table, or confirm that an equal one exists."""
@@ -63,6 +66,7 @@ class ShardContent:
     def drop_vector(self, name: str) -> None:
         """Remove a vector, if there is one."""
         if self.vectors.pop(name, None) is not None:
+            self._arriving.pop(name, None)
             self.sequence += 1
 
     def expire(self, table: str, step: int, now_s: float) -> int:
@@ -75,16 +79,20 @@ class ShardContent:
         tables = {name: table.config for name, table in self.tables.items()}
         return tables, {name: vector.length for name, vector in self.vectors.items()}
 
-    def export_buckets(self, buckets: np.ndarray) -> ShardRows:
-        """Return all that lies in `buckets`, as it is now."""
-        own = np.intersect1d(buckets, self._buckets).astype(np.int32)
+    def export_buckets(self, buckets: np.ndarray, *, arriving: bool = False) -> ShardRows:
+        """Return all that lies in `buckets`, as it is now; with `arriving` what is on its way too.
+
+        Of `buckets` those that are not here are left out.
+        """
+        own = np.asarray(buckets) if arriving else np.intersect1d(buckets, self._buckets)
         return ShardRows(
             tables=tuple(table.config for table in self.tables.values()),
-            rows={name: table.scan(own) for name, table in self.tables.items()},
+            rows={name: table.scan(_here(table, own)) for name, table in self.tables.items()},
             vectors={name: vector.length for name, vector in self.vectors.items()},
-            numbers={n: (own, v.values_of(own)) for n, v in self.vectors.items()},
+            numbers={name: _numbers(part, own) for name, part in self.vectors.items()},
+            arriving={n: _numbers(p, own) for n, p in self._arriving.items() if arriving},
             extras={name: table.extras(own) for name, table in self._admitting().items()},
-            buckets=own,
+            buckets=own.astype(np.int32),
         )
 
     def mark(self) -> int:
@@ -114,13 +122,15 @@ class ShardContent:
             whole=frozenset(whole),
             buckets=buckets,
             vectors={name: vector.length for name, vector in self.vectors.items()},
-            numbers={
-                name: (own.astype(np.int32), vector.values_of(own))
-                for name, vector in self.vectors.items()
-                if vector.touched > since
+            numbers={n: _numbers(p, own) for n, p in self.vectors.items() if p.touched > since},
+            arriving={
+                name: (part.buckets, part.values)
+                for name, part in self._arriving.items()
+                if buckets is None and part.touched > since
             },
             extras={
-                name: table.filter_delta(since, buckets)
+                # A table that is told whole forgets first, and its admission with it.
+                name: table.extras(buckets) if name in whole else table.filter_delta(since, buckets)
                 for name, table in self._admitting().items()
             },
         )
@@ -141,14 +151,14 @@ class ShardContent:
         for name, keys in content.gone.items():
             if len(keys):
                 self.tables[name].remove_rows(keys, self.sequence)
-        for name in [name for name in self.vectors if name not in content.vectors]:
-            del self.vectors[name]
         for name, length in content.vectors.items():
             if name not in self.vectors:
                 self.vectors[name] = self._make_vector(length, None)
         for name, (buckets, values) in content.numbers.items():
-            self.vectors[name].put(buckets, values)
-            self.vectors[name].touched = self.sequence
+            own = np.isin(buckets, self._buckets).all()
+            self._put_numbers(self.vectors[name] if own else self._arrivals(name), buckets, values)
+        for name, (buckets, values) in content.arriving.items():
+            self._put_numbers(self._arrivals(name), buckets, values)
         for name, extras in content.extras.items():
             self._sparse(name).load_extras(extras, self.sequence)
 
@@ -156,13 +166,20 @@ class ShardContent:
         """Drop what was copied of buckets that do not come after all."""
         for table in self.tables.values():
             table.drop_buckets(buckets)
-        for name, vector in self.vectors.items():
-            self.vectors[name] = vector.with_buckets(self._buckets)
+        for name, part in self._arriving.items():
+            self._arriving[name] = part.with_buckets(np.setdiff1d(part.buckets, buckets))
 
     def set_partition(self, partition: Partition) -> None:
         """Hold other buckets from now on: drop those that left; those that came are here."""
         left = np.setdiff1d(self._buckets, partition.buckets_at(self.index)).astype(np.int32)
         self.partition = partition
+        for name, vector in self.vectors.items():
+            own = self.vectors[name] = vector.with_buckets(self._buckets)
+            if name in self._arriving:
+                arrived = self._arriving.pop(name)
+                came = np.intersect1d(arrived.buckets, self._buckets)
+                own.put(came, arrived.values_of(came))
+                own.touched = max(own.touched, arrived.touched)
         self.forget_buckets(left)
         for table in self.tables.values():
             if isinstance(table, DenseTable):
@@ -191,6 +208,17 @@ class ShardContent:
 
     def _make_vector(self, length: int, values: np.ndarray | None) -> VectorPart:
         return VectorPart(length, self.partition.num_buckets, self._buckets, values)
+
+    def _put_numbers(self, part: VectorPart, buckets: np.ndarray, values: np.ndarray) -> None:
+        part.put(buckets, values)
+        part.touched = self.sequence
+
+    def _arrivals(self, name: str) -> VectorPart:
+        """Return what is on its way here of a vector's numbers."""
+        if name not in self._arriving:
+            num_buckets, none = self.partition.num_buckets, np.empty(0, np.int32)
+            self._arriving[name] = VectorPart(self.vectors[name].length, num_buckets, none)
+        return self._arriving[name]
 
     def _all_keys(self, table: Table) -> np.ndarray:
         # Those that are on their way here or from here too.
@@ -253,3 +281,14 @@ class ShardContent:
             "full": full,
             "vectors": vectors,
         }
+
+
+def _here(table: Table, buckets: np.ndarray) -> np.ndarray:
+    """Return those of `buckets` that the table can be asked for."""
+    return np.intersect1d(buckets, table.buckets) if isinstance(table, DenseTable) else buckets
+
+
+def _numbers(part: VectorPart, buckets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (buckets int32, their numbers) of those of `buckets` that `part` has."""
+    some = np.intersect1d(buckets, part.buckets).astype(np.int32)
+    return some, part.values_of(some)

@@ -27,15 +27,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from weiml.errors import ParameterServerError, WeimlError
 from weiml.ps.actors import NAMESPACE, DeposedError, Role, ShardActor, shard_name
 from weiml.ps.base import GroupConfig
+from weiml.ps.checkpoint.chain import Chain
 from weiml.ps.group_checkpoints import GroupCheckpoints, load_path, save_path
 from weiml.ps.metrics import Exporter, Sample, group_samples
 from weiml.ps.partition import Partition
-from weiml.ps.rescale import rescale
+from weiml.ps.rescale import finish, give_up, rescale
 
 __all__ = ["Coordinator", "GroupState", "Route"]
 
 _SUPERVISE_S = 0.25
 _LOST_POLL_S = 0.02
+_EPOCHS_A_VERSION = 1 << 20  # more processes than a shard ever has between two rescales
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ class Route:
     partition: Partition
     primaries: dict[int, tuple[int, ActorHandle]]
     """Shard: (epoch, the process that speaks for it)."""
+    born: dict[int, int]
+    """Shard: the version of the partition that brought it."""
 
 
 @dataclass(eq=False)
@@ -67,6 +71,7 @@ class _Process:
     handle: ActorHandle
     pid: int
     node: str
+    dead: bool = False
 
 
 @dataclass(eq=False)
@@ -75,6 +80,7 @@ class _Member:
 
     primary: _Process | None = None
     epoch: int = 0
+    """Ascending over all processes that spoke for a shard of this number."""
     standbys: list[_Process] = field(default_factory=list)
     """Those that have everything, fit to be promoted."""
     joining: list[_Process] = field(default_factory=list)
@@ -85,6 +91,20 @@ class _Member:
     failovers: int = 0
     restores: int = 0
 
+    @property
+    def born(self) -> int:
+        return self.epoch // _EPOCHS_A_VERSION
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """A client that speaks for a worker, and the process that it lives in."""
+
+    worker: int
+    heard_at: float
+    pid: int
+    node: str
+
 
 class Coordinator:
     """See the module. Coroutines of one event loop (an async actor)."""
@@ -93,19 +113,23 @@ class Coordinator:
         self.config = config
         self.state = GroupState.STARTING
         self._partition = Partition(config.num_shards, config.num_buckets)
+        self._decided: Partition | None = None  # the next one, when there is no way back to this
+        self._reconstructed = ray.get_runtime_context().was_current_actor_reconstructed
         self._members: dict[int, _Member] = {}
         self._numbers: dict[int, int] = {}
+        self._lost_standbys: set[str] = set()
         self._changed = asyncio.Condition()
         self._starting = asyncio.Lock()
         self._busy = asyncio.Lock()  # one rescale, checkpoint or end at a time
         self._tasks: set[asyncio.Task[None]] = set()
         self._owner_heard_at = time.monotonic()
         self._owned = False
-        self._workers: dict[int, tuple[float, int, str]] = {}  # heard at, pid, node
-        self._seen_workers: set[int] = set()
-        self._checkpoints = GroupCheckpoints(config) if config.checkpoint_root else None
+        self._workers: dict[str, _Worker] = {}  # by client
+        self._finished: set[int] = set()
+        self._checkpoints: GroupCheckpoints | None = None
+        if config.checkpoint_root:
+            self._checkpoints = GroupCheckpoints(config, asyncio.to_thread)
         self._checkpointed_at = time.monotonic()
-        self._checkpointing: asyncio.Task[str] | None = None
         self._last_error: str | None = None
 
     # Start
@@ -114,6 +138,9 @@ class Coordinator:
         """Start all shards' processes; the group runs when this returns."""
         async with self._starting:
             if self.state is GroupState.STARTING:
+                if self._reconstructed:  # it died before anybody knew of the group
+                    for process, _ in await self._find_processes():
+                        ray.kill(process.handle, no_restart=True)
                 shards = range(self._partition.num_shards)
                 try:
                     await asyncio.gather(*(self._start_member(s, self._partition) for s in shards))
@@ -123,19 +150,21 @@ class Coordinator:
                 self._run()
         return self._route()
 
-    async def _start_member(self, shard: int, partition: Partition) -> None:
+    async def _start_member(self, shard: int, partition: Partition, born: int = 0) -> None:
+        epoch = born * _EPOCHS_A_VERSION
         first, *others = await asyncio.gather(
-            self._start_process(shard, partition, 0, Role.PRIMARY),
+            self._start_process(shard, partition, epoch, Role.PRIMARY),
             *(
-                self._start_process(shard, partition, 0, Role.STANDBY)
+                self._start_process(shard, partition, epoch, Role.STANDBY)
                 for _ in range(self.config.replicas - 1)
             ),
         )
-        member = _Member(primary=first)
+        member = _Member(primary=first, epoch=epoch)
         self._members[shard] = member
         self._watch(shard, first)
         for standby in others:
-            await self._join_standby(shard, member, standby)
+            await self._join_standby(member, standby)
+            self._watch(shard, standby)
 
     async def _start_process(
         self, shard: int, partition: Partition, epoch: int, role: Role
@@ -166,7 +195,7 @@ class Coordinator:
 
     def _place(self, shard: int) -> Any:
         """Choose the node with the fewest processes of this group, of this shard above all."""
-        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        nodes = _nodes()
         if len(nodes) < 2:
             return "DEFAULT"
         load = dict.fromkeys(nodes, 0)
@@ -184,11 +213,8 @@ class Coordinator:
     async def _ready(self) -> None:
         """After a restart: learn from the shards that run what the group is."""
         async with self._starting:
-            if self.state is not GroupState.STARTING:
-                return
-            found = await self._find_processes()
-            if found:
-                await self._adopt(found)
+            if self.state is GroupState.STARTING and self._reconstructed:
+                await self._adopt(await self._find_processes())
                 self._run()
 
     async def _find_processes(self) -> list[tuple[_Process, dict[str, Any]]]:
@@ -198,41 +224,69 @@ class Coordinator:
             for actor in ray.util.list_named_actors(all_namespaces=True)
             if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix)
         ]
-        found = []
-        for name in names:
-            with contextlib.suppress(ValueError, RayActorError, TimeoutError):
-                handle = ray.get_actor(name, NAMESPACE)
-                hello = await asyncio.wait_for(_await(handle.hello.remote()), 10)
-                process = _Process(name, hello["number"], handle, hello["pid"], hello["node"])
-                found.append((process, hello))
-        return found
+        found = await asyncio.gather(*map(self._greet, names))
+        return [pair for pair in found if pair is not None]
+
+    async def _greet(self, name: str) -> tuple[_Process, dict[str, Any]] | None:
+        """Return a process and what it says of itself; one that says nothing is ended."""
+        try:
+            handle = ray.get_actor(name, NAMESPACE)
+        except ValueError:
+            return None
+        try:
+            # It may be busy; taken for dead by mistake, it would go on beside its successor.
+            limit = self.config.start_timeout_s
+            hello = await asyncio.wait_for(_await(handle.start.remote()), limit)
+        except (RayActorError, TimeoutError):
+            ray.kill(handle, no_restart=True)
+            return None
+        return _Process(name, hello["number"], handle, hello["pid"], hello["node"]), hello
 
     async def _adopt(self, found: list[tuple[_Process, dict[str, Any]]]) -> None:
         by_shard: dict[int, list[tuple[_Process, dict[str, Any]]]] = {}
         for process, hello in found:
             by_shard.setdefault(hello["shard"], []).append((process, hello))
-        self._partition = max((h["partition"] for _, h in found), key=lambda p: p.version)
-        for shard, processes in by_shard.items():
-            self._numbers[shard] = max(process.number for process, _ in processes)
-            primaries = [(p, h) for p, h in processes if h["role"] == Role.PRIMARY.value]
-            member = self._members[shard] = _Member()
-            if primaries:
-                primary, hello = max(primaries, key=lambda found: found[1]["epoch"])
-                member.primary, member.epoch = primary, hello["epoch"]
-                member.standbys = [p for p, _ in processes if p.name in hello["standbys"]]
-                self._watch(shard, primary)
-            else:  # it died while nobody looked: a stand-by that followed it last takes over
-                _, newest = max(processes, key=lambda found: found[1]["epoch"])
-                member.epoch = newest["epoch"]
-                member.standbys = [p for p, _ in processes]
-                await self._replace(shard, member)
-            kept = {process.name for process in _processes(member)}
-            for process, _ in processes:
-                if process.name not in kept:
-                    ray.kill(process.handle, no_restart=True)
-            for standby in member.standbys:
-                self._watch(shard, standby)
-            self._spawn(self._complete(shard, member))
+        partitions = [self._partition, *(hello["partition"] for _, hello in found)]
+        self._partition = max(partitions, key=lambda partition: partition.version)
+        known = range(max([self._partition.num_shards, *(shard + 1 for shard in by_shard)]))
+        for shard in known:
+            self._members[shard] = _Member()
+        for shard in known:
+            await self._adopt_member(shard, by_shard.get(shard, []))
+        # A rescale may have been under way. Where one shard has gone over all have to.
+        peers, shards = _Peers(self), range(self._partition.num_shards)
+        gone = known[len(shards) :]
+        count = sum([await peers.ask(shard, "mark") for shard in gone])
+        with contextlib.suppress(ParameterServerError):  # of a lost shard
+            await finish(peers, self._partition, known, count)
+        await give_up(peers, shards)
+        live = [await self.ask_process(s, "call", "live_workers") for s in shards if self._has(s)]
+        self._finished = set(range(self.config.num_workers)).difference(*live)
+        for shard in shards:
+            self._spawn(self._complete(shard, self._members[shard]))
+
+    def _has(self, shard: int) -> bool:
+        return self._members[shard].primary is not None
+
+    async def _adopt_member(self, shard: int, found: list[tuple[_Process, dict[str, Any]]]) -> None:
+        member = self._members[shard]
+        self._numbers[shard] = max((process.number for process, _ in found), default=-1)
+        found = [(p, hello) for p, hello in found if p.name not in self._lost_standbys]
+        primaries = [(p, h) for p, h in found if h["role"] == Role.PRIMARY.value]
+        member.epoch = max((hello["epoch"] for _, hello in found), default=0)
+        if primaries:
+            primary, hello = max(primaries, key=lambda pair: pair[1]["epoch"])
+            member.primary, member.epoch = primary, hello["epoch"]
+            member.standbys = [p for p, _ in found if p.name in hello["standbys"]]
+        else:  # it died while nobody looked
+            member.standbys = [p for p, _ in found]
+            await self._replace(shard, member)
+        kept = _processes(member)
+        for process, _ in found:
+            if process not in kept:
+                ray.kill(process.handle, no_restart=True)
+        for process in kept:
+            self._watch(shard, process)
 
     # Failures
 
@@ -242,46 +296,55 @@ class Coordinator:
     async def _until_death(self, shard: int, process: _Process) -> None:
         with contextlib.suppress(RayActorError, RayTaskError):
             await process.handle.until_end.remote()
-        if self.state in (GroupState.ENDING, GroupState.ENDED):
-            return
+        process.dead = True
         member = self._members.get(shard)
-        if member is None:
+        if member is None or self.state is GroupState.ENDED:
             return
         if process in member.standbys:
             member.standbys.remove(process)
             if member.primary is not None:
                 with contextlib.suppress(RayActorError):
                     await member.primary.handle.drop_standby.remote(process.name)
-            await self._complete(shard, member)
         elif process is member.primary:
             ray.kill(process.handle, no_restart=True)
             await self._replace(shard, member)
-            await self._complete(shard, member)
+        await self._complete(shard, member)
 
     async def _replace(self, shard: int, member: _Member) -> None:
         """Let a stand-by, or a process restored from a checkpoint, speak for the shard."""
         member.primary = None
-        while member.standbys and member.primary is None:
-            standby = member.standbys.pop(0)
-            try:
-                await standby.handle.promote.remote(member.epoch + 1)
-            except RayActorError:
-                continue
-            for other in member.standbys:  # they have followed the process that is lost
-                ray.kill(other.handle, no_restart=True)
-            member.standbys = []
-            member.epoch += 1
-            member.failovers += 1
-            member.primary = standby
-            log.warning("shard %d: stand-by %s took over", shard, standby.name)
+        # One that was being copied to may have everything, and the shard died before it said so.
+        joining = member.joining
+        candidates = member.standbys + joining
+        member.standbys, member.joining = [], []
+        for process in candidates:
+            if member.primary is None and await self._promote(process, member.epoch + 1):
+                member.epoch += 1
+                member.failovers += 1
+                member.primary = process
+                log.warning("shard %d: stand-by %s took over", shard, process.name)
+                if process in joining:
+                    self._watch(shard, process)
+            else:  # the others have followed the process that is lost
+                ray.kill(process.handle, no_restart=True)
         if member.primary is None:
             await self._restore(shard, member)
+        elif member.primary.dead:
+            await self._replace(shard, member)
         async with self._changed:
             self._changed.notify_all()
 
+    async def _promote(self, process: _Process, epoch: int) -> bool:
+        try:
+            return bool(await process.handle.promote.remote(epoch))
+        except RayActorError:
+            return False
+
     async def _restore(self, shard: int, member: _Member) -> None:
         try:
-            chain = self._checkpoints.newest() if self._checkpoints else None
+            chain = None
+            if self._checkpoints is not None:
+                chain = await asyncio.to_thread(self._checkpoints.newest)
             if chain is None:
                 member.lost = (
                     f"and with it what it held since the last checkpoint: no stand-by was ready "
@@ -290,10 +353,7 @@ class Coordinator:
                     f"a checkpoint; replicas = 2 keeps every acknowledged push"
                 )
                 return
-            process = await self._start_process(
-                shard, self._partition, member.epoch + 1, Role.PRIMARY
-            )
-            await process.handle.restore.remote(chain)
+            process = await self._restored(shard, member, chain)
         except Exception as error:
             member.lost = f"and could not be restored from the last checkpoint: {error}"
             return
@@ -303,53 +363,88 @@ class Coordinator:
         self._watch(shard, process)
         log.warning("shard %d: restored from checkpoint %s", shard, chain.place)
 
+    async def _restored(self, shard: int, member: _Member, chain: Chain) -> _Process:
+        """Return a new process for a shard that has what a checkpoint says of its buckets."""
+        while True:
+            partition = self._decided or self._partition
+            process = await self._start_process(shard, partition, member.epoch + 1, Role.PRIMARY)
+            try:
+                await process.handle.restore.remote(chain)
+                await process.handle.call.remote("set_live", await self._live(shard))
+            except BaseException:
+                ray.kill(process.handle, no_restart=True)
+                raise
+            if partition is (self._decided or self._partition):
+                return process
+            ray.kill(process.handle, no_restart=True)  # its buckets are others by now
+
+    async def _live(self, shard: int) -> list[int]:
+        """Return the workers in the clock of another shard, or those that have not finished."""
+        for other, member in self._members.items():
+            if other != shard and member.primary is not None:
+                with contextlib.suppress(RayActorError):
+                    live = await member.primary.handle.call.remote("live_workers")
+                    return list(live)
+        return [w for w in range(self.config.num_workers) if w not in self._finished]
+
     async def _complete(self, shard: int, member: _Member) -> None:
         """Build the stand-bys that a shard lacks, in the background of its work."""
         while (
             self.state in (GroupState.RUNNING, GroupState.RESCALING)
+            and self._members.get(shard) is member
             and member.primary is not None
             and len(member.standbys) + member.building < self.config.replicas - 1
         ):
             member.building += 1
-            primary, process = member.primary, None
+            primary = member.primary
             try:
                 process = await self._start_process(
                     shard, self._partition, member.epoch, Role.STANDBY
                 )
-                await self._join_standby(shard, member, process)
+                await self._join_standby(member, process)
+                self._watch(shard, process)
             except Exception as error:
                 log.warning("shard %d: no stand-by could be built: %s", shard, error)
-                if process is not None:
-                    ray.kill(process.handle, no_restart=True)
                 if member.primary is primary:
                     await asyncio.sleep(1.0)  # try again, but not in a hot loop
             finally:
                 member.building -= 1
 
-    async def _join_standby(self, shard: int, member: _Member, process: _Process) -> None:
+    async def _join_standby(self, member: _Member, process: _Process) -> None:
+        """Let a shard copy itself to a stand-by and count that one among those fit to take over."""
         primary = member.primary
-        assert primary is not None
+        if primary is None:
+            ray.kill(process.handle, no_restart=True)
+            raise ParameterServerError(f"there is nothing to copy to {process.name}")
         member.joining.append(process)  # before it is told: `standby_lost` may come at once
         try:
             await primary.handle.add_standby.remote(process.name)
-            joined = process in member.joining and member.primary is primary
-        finally:
-            if process in member.joining:
+        except BaseException as error:
+            # If the shard died it may have told everything before: `_replace` sees to that.
+            lost_shard = isinstance(error, RayActorError) and not isinstance(error, RayTaskError)
+            if process in member.joining and not lost_shard:
                 member.joining.remove(process)
-        if not joined:
+                ray.kill(process.handle, no_restart=True)
+            raise
+        if process not in member.joining:
             raise ParameterServerError(f"{process.name} was being copied to when it was lost")
+        member.joining.remove(process)
         member.standbys.append(process)
-        self._watch(shard, process)
 
     async def standby_lost(self, shard: int, name: str) -> None:
         """A shard goes on without a stand-by that failed: it must never be promoted."""
-        await self._ready()
-        member = self._members[shard]
+        # Not after `_ready`: a coordinator that is just learning who is there waits for shards that
+        # wait for this answer.
+        self._lost_standbys.add(name)
+        with contextlib.suppress(ValueError):
+            ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)
+        member = self._members.get(shard)
+        if member is None:
+            return
         for processes in (member.standbys, member.joining):
-            for process in [p for p in processes if p.name == name]:
-                processes.remove(process)
-                ray.kill(process.handle, no_restart=True)
-        self._spawn(self._complete(shard, member))
+            processes[:] = [process for process in processes if process.name != name]
+        if self.state is not GroupState.STARTING:
+            self._spawn(self._complete(shard, member))
 
     # Who asks where things are
 
@@ -371,8 +466,9 @@ class Coordinator:
 
         def settled() -> bool:
             member = self._members.get(shard)
-            gone = member is None or member.lost is not None
-            return gone or (member.primary is not None and member.epoch > epoch)  # type: ignore[union-attr]
+            if member is None or member.lost is not None:
+                return True
+            return member.primary is not None and member.epoch > epoch
 
         await self._until(settled, f"shard {shard} to be replaced")
         member = self._members.get(shard)
@@ -388,7 +484,8 @@ class Coordinator:
             for shard, member in self._members.items()
             if member.primary is not None
         }
-        return Route(self.config, self._partition, primaries)
+        born = {shard: member.born for shard, member in self._members.items()}
+        return Route(self.config, self._partition, primaries, born)
 
     async def _until(self, condition: Callable[[], bool], what: str) -> None:
         limit = self.config.failover_timeout_s
@@ -420,6 +517,7 @@ class Coordinator:
                     timeout_s=self.config.wait_timeout_s,
                 )
             finally:
+                self._decided = None
                 self.state = GroupState.RUNNING
 
     async def checkpoint(self, full: bool = False) -> str:
@@ -443,13 +541,13 @@ class Coordinator:
         """Write a full checkpoint to a path of its own."""
         await self._ready()
         async with self._busy:
-            await save_path(path, self.config.num_buckets, self._ask_shards)
+            await save_path(path, self.config.num_buckets, self._ask_shards, asyncio.to_thread)
 
     async def load(self, path: str) -> None:
         """Replace the content of all shards by a checkpoint's."""
         await self._ready()
         async with self._busy:
-            await load_path(path, self._ask_shards)
+            await load_path(path, self._ask_shards, asyncio.to_thread)
 
     async def _ask_shards(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of every shard's process, side by side."""
@@ -471,13 +569,13 @@ class Coordinator:
             if member.primary is not None:
                 try:
                     return await getattr(member.primary.handle, method).remote(*arguments)
-                except (RayActorError, DeposedError):
-                    pass
-                except RayTaskError as error:
+                except RayTaskError as error:  # first: it is of its cause's class, too
                     if isinstance(error.cause, WeimlError):
                         raise error.cause from None
                     if not isinstance(error.cause, DeposedError):
                         raise
+                except RayActorError:
+                    pass
             if time.monotonic() > deadline:
                 raise ParameterServerError(
                     f"parameter server group {self.config.name!r}, shard {shard} did not come back "
@@ -485,11 +583,10 @@ class Coordinator:
                 )
             await asyncio.sleep(_LOST_POLL_S)
 
-    async def declare_dead(self, worker: int) -> None:
-        """Take a worker out of the clock."""
-        await self._ready()
-        self._workers.pop(worker, None)
-        await self._ask_shards("call", "declare_dead", worker)
+    async def _declare_dead(self, client: str) -> None:
+        worker = self._workers[client].worker
+        await self._ask_shards("call", "declare_dead", worker, client)
+        self._workers.pop(client, None)
         log.warning("worker %d was declared dead", worker)
 
     async def status(self) -> dict[str, Any]:
@@ -504,7 +601,7 @@ class Coordinator:
             "restores": sum(member.restores for member in self._members.values()),
             "degraded": [s for s, m in self._members.items() if self._lacks(m)],
             "lost": {s: m.lost for s, m in self._members.items() if m.lost},
-            "workers": sorted(self._workers),
+            "workers": sorted({worker.worker for worker in self._workers.values()}),
             "checkpoint": self._checkpoints.last if self._checkpoints else None,
             "processes": self._pids(),
             "error": self._last_error,
@@ -519,22 +616,22 @@ class Coordinator:
     # Lease, workers, the end
 
     async def renew(
-        self, owner: bool, workers: dict[int, tuple[int, str]], left: list[int]
+        self, owner: bool, workers: dict[str, tuple[int, int, str]], left: dict[str, int]
     ) -> bool:
-        """Hear from a process: whether it made the group, its workers, those that left.
+        """Hear from a process: whether it made the group, its workers' clients, those that left.
 
         Returns whether the group goes on.
         """
         await self._ready()
         now = time.monotonic()
         if owner:
-            self._owner_heard_at, self._owned = now, True
-        for worker in left:
-            self._workers.pop(worker, None)
-            self._seen_workers.add(worker)
-        for worker, (pid, node) in workers.items():
-            self._workers[worker] = (now, pid, node)
-            self._seen_workers.add(worker)
+            self._owner_heard_at = now
+        for client, worker in left.items():
+            self._workers.pop(client, None)
+            self._finished.add(worker)
+        for client, (worker, pid, node) in workers.items():
+            self._workers[client] = _Worker(worker, now, pid, node)
+            self._finished.discard(worker)
         return self.state not in (GroupState.ENDING, GroupState.ENDED)
 
     async def _supervise(self) -> None:
@@ -555,28 +652,35 @@ class Coordinator:
             )
             await self._end_by_itself()
             return
-        for worker, (heard_at, pid, node) in list(self._workers.items()):
-            limit = self.config.worker_timeout_s
-            silent = limit is not None and now - heard_at > limit
-            if silent or self._is_dead(pid, node):
-                await self.declare_dead(worker)
+        limit = self.config.worker_timeout_s
+        for client, worker in list(self._workers.items()):
+            silent = limit is not None and now - worker.heard_at > limit
+            if silent or self._is_dead(worker):
+                await self._declare_dead(client)
         if self.config.end_when_done and await self._is_done():
             await self._end_by_itself()
             return
         interval = self.config.checkpoint_interval_s
         due = interval is not None and now - self._checkpointed_at > interval
         if due and not self._busy.locked() and self.state is GroupState.RUNNING:
-            async with self._busy:
-                await self._checkpoint(full=False)
+            self._spawn(self._checkpoint_by_clock())
 
-    def _is_dead(self, pid: int, node: str) -> bool:
-        here = ray.get_runtime_context().get_node_id()
-        if node == here:
-            return not is_running(pid)
-        return False
+    async def _checkpoint_by_clock(self) -> None:
+        async with self._busy:
+            try:
+                await self._checkpoint(full=False)
+            except Exception as error:
+                self._last_error = str(error)
+                log.exception("group %s could not take a checkpoint", self.config.name)
+
+    def _is_dead(self, worker: _Worker) -> bool:
+        if worker.node == ray.get_runtime_context().get_node_id():
+            return not is_running(worker.pid)
+        return worker.node not in _nodes()
 
     async def _is_done(self) -> bool:
-        if self._workers or len(self._seen_workers) < self.config.num_workers:
+        # One that died has not finished: it may be started again.
+        if self._workers or len(self._finished) < self.config.num_workers:
             return False
         live = await self._ask_shards("call", "live_workers")
         return not any(live)
@@ -595,12 +699,14 @@ class Coordinator:
             self.state = GroupState.ENDING
             if save and self._checkpoints is not None:
                 try:
+                    # What is answered from here on would be in no checkpoint.
+                    await self._ask_shards("call", "freeze")
                     await self._checkpoint(full=True)
                 except Exception as error:
                     self._last_error = str(error)
                     log.exception("group %s could not save at its end", self.config.name)
-            self._kill_all()
             self.state = GroupState.ENDED
+            self._kill_all()
         return pids
 
     async def kill_all(self) -> None:
@@ -612,16 +718,15 @@ class Coordinator:
         return [(p.pid, p.node) for m in self._members.values() for p in _processes(m)]
 
     def _kill_all(self) -> None:
-        for name in self._all_names():
+        for shard in self._numbers:
+            self._kill(shard)
+
+    def _kill(self, shard: int) -> None:
+        """End all processes of a shard, those too that are just being started."""
+        for number in range(self._numbers[shard] + 1):
+            name = shard_name(self.config.name, shard, number)
             with contextlib.suppress(ValueError):
                 ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)
-
-    def _all_names(self) -> list[str]:
-        return [
-            shard_name(self.config.name, shard, number)
-            for shard, last in self._numbers.items()
-            for number in range(last + 1)
-        ]
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -634,6 +739,7 @@ class _Peers:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
+        self._restores = sum(member.restores for member in coordinator._members.values())
 
     async def ask(self, shard: int, verb: str, *arguments: Any) -> Any:
         return await self._coordinator.ask_process(shard, "call", verb, *arguments)
@@ -642,33 +748,48 @@ class _Peers:
         self, source: int, verb: str, arguments: tuple[Any, ...], target: int, into: str
     ) -> None:
         # The reference is resolved by the target: rows do not pass through this process.
-        member = self._coordinator._members[source]
-        if member.primary is None:
-            raise ParameterServerError(f"shard {source} was lost while its buckets moved")
-        try:
-            rows = member.primary.handle.call.remote(verb, *arguments)
-            await self.ask(target, into, rows)
-        except (RayActorError, RayTaskError) as error:
-            raise ParameterServerError(
-                f"shard {source} was lost while its buckets moved"
-            ) from error
+        deadline = time.monotonic() + self._coordinator.config.failover_timeout_s
+        while True:
+            member = self._coordinator._members[source]
+            if member.primary is not None:
+                with contextlib.suppress(RayActorError):
+                    rows = member.primary.handle.call.remote(verb, *arguments)
+                    await self.ask(target, into, rows)
+                    return
+            if member.lost is not None or time.monotonic() > deadline:
+                raise ParameterServerError(f"shard {source} was lost while its buckets moved")
+            await asyncio.sleep(_LOST_POLL_S)
 
     async def start(self, shard: int, partition: Partition) -> None:
-        await self._coordinator._start_member(shard, partition)
+        await self._coordinator._start_member(shard, partition, partition.version + 1)
 
     async def stop(self, shard: int) -> None:
         coordinator = self._coordinator
         member = coordinator._members.pop(shard, None)
-        for process in _processes(member) if member else ():
-            ray.kill(process.handle, no_restart=True)
+        if member is not None:
+            member.primary = None
+        coordinator._kill(shard)
         async with coordinator._changed:
             coordinator._changed.notify_all()
+
+    async def decide(self, partition: Partition) -> None:
+        members = self._coordinator._members.values()
+        if sum(member.restores for member in members) != self._restores:
+            raise ParameterServerError(
+                "a shard was restored from a checkpoint while buckets moved, and has lost what was "
+                "copied to it; nothing has changed, ask for the rescale again"
+            )
+        self._coordinator._decided = partition
 
     async def publish(self, partition: Partition) -> None:
         coordinator = self._coordinator
         coordinator._partition = partition
         async with coordinator._changed:
             coordinator._changed.notify_all()
+
+
+def _nodes() -> list[str]:
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
 
 
 async def _await(answer: Any) -> Any:

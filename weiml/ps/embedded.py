@@ -75,9 +75,10 @@ class EmbeddedTransport(Transport):
 
     def __init__(self, config: GroupConfig) -> None:
         self.config = config
-        self.workers = set()
+        self.workers = {}
         self._partition = Partition(config.num_shards, config.num_buckets)
         self.shards = [Shard(config, index) for index in range(config.num_shards)]
+        self._born = dict.fromkeys(range(config.num_shards), 0)
         self._checkpoints = GroupCheckpoints(config) if config.checkpoint_root else None
 
     def __reduce__(self) -> str | tuple[Any, ...]:
@@ -103,9 +104,13 @@ class EmbeddedTransport(Transport):
             raise ShardGoneError(shard, "it was removed")
         return _Answer(self.shards[shard], verb, arguments)
 
-    def result(self, shard: int, handle: _Answer) -> Any:
+    def result(self, shard: int, handle: _Answer, patience_s: float | None = None) -> Any:
         """Return the outcome of one request."""
         return handle.value()
+
+    def born(self, shard: int) -> int:
+        """Return the version of the partition that brought a shard."""
+        return self._born[shard]
 
     def recover(self, gone: ShardGoneError) -> bool:
         """Shards of one process are lost only by being removed."""
@@ -140,6 +145,8 @@ class EmbeddedTransport(Transport):
     def publish(self, partition: Partition) -> None:
         """Put a partition in force."""
         self._partition = partition
+        shards = range(partition.num_shards)
+        self._born = {shard: self._born.get(shard, partition.version) for shard in shards}
 
     def close(self) -> None:
         """Let go of the shards."""
@@ -165,6 +172,9 @@ class _Peers:
 
     async def stop(self, shard: int) -> None:
         del self._transport.shards[shard:]
+
+    async def decide(self, partition: Partition) -> None:
+        return None
 
     async def publish(self, partition: Partition) -> None:
         self._transport.publish(partition)

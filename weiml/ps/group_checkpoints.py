@@ -16,17 +16,25 @@ from weiml.ps.checkpoint.manifest import Manifest
 from weiml.ps.checkpoint.store import CheckpointStore
 from weiml.ps.checkpoint.writer import CheckpointWriter
 
-__all__ = ["AskShards", "GroupCheckpoints", "load_path", "save_path"]
+__all__ = ["Aside", "AskShards", "GroupCheckpoints", "at_once", "load_path", "save_path"]
 
 AskShards = Callable[..., Awaitable[list[Any]]]
 """``await ask(method, *arguments)`` returns every shard's answer, in their order."""
+Aside = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a function that waits for storage, beside the event loop where there is one."""
+
+
+async def at_once(work: Callable[[], Any]) -> Any:
+    """Run `work` here and now."""
+    return work()
 
 
 class GroupCheckpoints:
     """The checkpoints of one group below its `checkpoint_root`."""
 
-    def __init__(self, config: GroupConfig) -> None:
+    def __init__(self, config: GroupConfig, aside: Aside = at_once) -> None:
         assert config.checkpoint_root is not None
+        self._aside = aside
         self._config = config
         self.store = CheckpointStore(config.checkpoint_root)
         self.last: str | None = None
@@ -51,16 +59,20 @@ class GroupCheckpoints:
         manifest = await self._write(ask, None)
         assert manifest is not None, "a shard had no full part"
         self._since_full, self._version = 0, version
-        self.store.retain(self._config.keep_checkpoints)
+        await self._aside(lambda: self.store.retain(self._config.keep_checkpoints))
         return self._path(manifest)
 
     async def _write(self, ask: AskShards, parent: str | None) -> Manifest | None:
         buckets = self._config.num_buckets
-        with self.store.writer(num_buckets=buckets, time_s=time.time(), parent=parent) as writer:
+        now = time.time()
+        writer = await self._aside(
+            lambda: self.store.writer(num_buckets=buckets, time_s=now, parent=parent)
+        )
+        with writer:
             records = await ask("save", writer.spec)
             if any(record is None for record in records):
                 return None  # a shard does not remember as far back as the parent
-            manifest = writer.commit(records)
+            manifest: Manifest = await self._aside(lambda: writer.commit(records))
         self.last = manifest.id
         return manifest
 
@@ -75,21 +87,23 @@ class GroupCheckpoints:
         return chain
 
 
-async def save_path(path: str, num_buckets: int, ask: AskShards) -> None:
+async def save_path(path: str, num_buckets: int, ask: AskShards, aside: Aside = at_once) -> None:
     """Write a full checkpoint at exactly this path or URL."""
-    with CheckpointWriter(path, num_buckets=num_buckets, time_s=time.time()) as writer:
-        writer.commit(await ask("save", writer.spec))
+    now = time.time()
+    with await aside(lambda: CheckpointWriter(path, num_buckets=num_buckets, time_s=now)) as writer:
+        records = await ask("save", writer.spec)
+        await aside(lambda: writer.commit(records))
 
 
-async def load_path(path: str, ask: AskShards) -> None:
+async def load_path(path: str, ask: AskShards, aside: Aside = at_once) -> None:
     """Replace the content of all shards by the checkpoint at a path or URL.
 
     In two steps, so that a shard that cannot read its part leaves the others as they were.
     """
     try:
-        chain = open_checkpoint(path)
+        chain = await aside(lambda: open_checkpoint(path))
         await ask("load", chain)
     except ParameterServerError:
         await ask("unstage")
         raise
-    await ask("commit")
+    await ask("commit", chain)

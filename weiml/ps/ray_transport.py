@@ -23,7 +23,7 @@ from weiml.ps.actors import NAMESPACE, DeposedError, coordinator_name
 from weiml.ps.base import GroupConfig
 from weiml.ps.coordinator import Coordinator, Route, is_running
 from weiml.ps.partition import Partition
-from weiml.ps.transport import ShardGoneError, Transport
+from weiml.ps.transport import ShardGoneError, StillWaitingError, Transport
 
 __all__ = ["RayTransport"]
 
@@ -51,8 +51,8 @@ class RayTransport(Transport):
         self._owner = owner
         self._closed = False
         self._lock = threading.Lock()
-        self.workers = set()
-        self._left: set[int] = set()
+        self.workers = {}
+        self._left: dict[str, int] = {}
         self._beat = threading.Event()
         self._pulse = threading.Thread(
             target=_keep_alive, args=(weakref.ref(self), self._beat), daemon=True
@@ -143,14 +143,15 @@ class RayTransport(Transport):
         epoch, handle = found
         return _Sent(handle.call.remote(verb, *arguments), epoch)
 
-    def result(self, shard: int, handle: _Sent) -> Any:
-        """Wait for one answer; Ray's own errors become `ParameterServerError` or `ShardGoneError`."""
+    def result(self, shard: int, handle: _Sent, patience_s: float | None = None) -> Any:
+        """Wait for one answer; see `Transport.result` for what Ray's own errors become."""
         where = f"parameter server group {self.config.name!r}, shard {shard}"
+        limit = self.config.call_timeout_s if patience_s is None else patience_s
         try:
-            return ray.get(handle.reference, timeout=self.config.call_timeout_s)
+            return ray.get(handle.reference, timeout=limit)
         except RayTaskError as error:
             if isinstance(error.cause, DeposedError):
-                raise ShardGoneError(shard, "another process took over") from None
+                raise self._gone(shard, "another process took over", handle) from None
             if isinstance(error.cause, WeimlError):
                 raise error.cause from None
             raise ParameterServerError(f"{where} failed: {error.cause!r}") from error
@@ -159,13 +160,26 @@ class RayTransport(Transport):
                 raise ParameterServerError(
                     f"parameter server group {self.config.name!r} is closed"
                 ) from None
-            gone = ShardGoneError(shard, _first_line(error))
-            gone.epoch = handle.epoch
-            raise gone from None
+            raise self._gone(shard, _first_line(error), handle) from None
         except GetTimeoutError:
+            if patience_s is not None:
+                raise StillWaitingError from None
             raise ParameterServerError(
                 f"{where} did not answer within call_timeout_s = {self.config.call_timeout_s:g} s"
             ) from None
+
+    def _gone(self, shard: int, why: str, handle: _Sent) -> ShardGoneError:
+        gone = ShardGoneError(shard, why)
+        gone.epoch = handle.epoch
+        return gone
+
+    def epoch(self, handle: _Sent) -> int:
+        """Return the epoch of the process that a request went to."""
+        return handle.epoch
+
+    def born(self, shard: int) -> int:
+        """Return the version of the partition that brought a shard."""
+        return self._route.born.get(shard, 0)
 
     def recover(self, gone: ShardGoneError) -> bool:
         """Ask the coordinator who speaks for the shard now; False if it was removed.
@@ -177,7 +191,7 @@ class RayTransport(Transport):
         lost = gone.epoch if gone.epoch is not None else (known[0] if known else -1)
         if known is None or known[0] <= lost:
             self._take(self.ask_coordinator("successor", gone.shard, lost))
-        return gone.shard in self._route.primaries
+        return gone.shard < self._route.partition.num_shards
 
     def rescale(self, num_shards: int) -> None:
         """Let the coordinator move buckets."""
@@ -248,25 +262,27 @@ class RayTransport(Transport):
 
     # The lease, and the workers of this process
 
-    def enter(self, worker: int) -> None:
+    def enter(self, worker: int, client: str) -> None:
         """Let the coordinator know that this process has a worker, and that it lives."""
-        super().enter(worker)
-        self._left.discard(worker)
+        super().enter(worker, client)
         self._beat.set()
 
-    def leave(self, worker: int) -> None:
+    def leave(self, client: str) -> None:
         """Let the coordinator know that a worker has finished."""
-        super().leave(worker)
-        self._left.add(worker)
+        worker = self.workers.get(client)
+        super().leave(client)
+        if worker is not None:
+            self._left[client] = worker
         self._beat.set()
 
     def renew(self) -> None:
         """Tell the coordinator once that this process and its workers live."""
         node = ray.get_runtime_context().get_node_id()
-        workers = {worker: (os.getpid(), node) for worker in self.workers}
-        left = sorted(self._left)
+        workers = {client: (w, os.getpid(), node) for client, w in list(self.workers.items())}
+        left = dict(self._left)
         ray.get(self._coordinator.renew.remote(self._owner, workers, left), timeout=30)
-        self._left -= set(left)
+        for client in left:
+            self._left.pop(client, None)
 
     @property
     def coordinator(self) -> ActorHandle:

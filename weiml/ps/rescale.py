@@ -7,8 +7,9 @@
 4. All shards switch to the new partition and drop what moved away. Ticks at the barrier act; every
    other request that was cut by the old partition is refused, and its client cuts it again.
 
-Until 4 begins, a failure thaws the shards and leaves all as it was. The logic is the same over both
-transports; `Peers` reaches the shards.
+Until 4 begins, a failure thaws the shards and leaves all as it was; once it has begun it is brought
+to its end, by `finish` where whoever began is no more. The logic is the same over both transports;
+`Peers` reaches the shards, or the stand-bys that took over, which know where their shard was.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from weiml.errors import ParameterServerError
 from weiml.ps.partition import Partition
 
-__all__ = ["Peers", "rescale"]
+__all__ = ["Peers", "finish", "give_up", "rescale"]
 
 _BUCKETS_A_COPY = 16
 _POLL_S = 0.005
@@ -46,8 +47,15 @@ class Peers(Protocol):
     async def stop(self, shard: int) -> None:
         """End a shard."""
 
+    async def decide(self, partition: Partition) -> None:
+        """Be ready to go over: a shard restored from now on is one of the new partition.
+
+        Raises:
+            ParameterServerError: a shard lost what was copied to it.
+        """
+
     async def publish(self, partition: Partition) -> None:
-        """Let the new partition be the group's: from here on there is no way back."""
+        """Let clients know the new partition."""
 
 
 async def rescale(
@@ -61,6 +69,7 @@ async def rescale(
     """
     after = before.rescaled(num_shards)
     old, added = range(before.num_shards), range(before.num_shards, num_shards)
+    removed = range(num_shards, before.num_shards)
     everyone = range(max(before.num_shards, num_shards))
     try:
         for shard in added:
@@ -75,17 +84,49 @@ async def rescale(
             workers = await peers.ask(0, "workers")
             for shard in added:
                 await peers.ask(shard, "set_workers", workers)
+        # The sum of the shards' numbers must not fall when some of them go.
+        count = sum([await peers.ask(shard, "mark") for shard in removed])
+        for shard in removed:
+            clients = await peers.ask(shard, "clients")
+            await peers.ask(0, "retire", shard, after.version, clients)
+        await peers.decide(after)
+        # When one shard has gone over there is no way back, whoever dies.
+        await peers.ask(0, "switch", after, count)
     except BaseException:
-        await _undo(peers, before, after, old, added)
+        await give_up(peers, old)
+        for shard in added:
+            await peers.stop(shard)
         raise
-    # The sum of the shards' numbers must not fall when some of them go.
-    gone = [await peers.ask(s, "mark") for s in range(num_shards, before.num_shards)]
     await peers.publish(after)
-    for shard in everyone:
-        await peers.ask(shard, "switch", after, sum(gone) if shard == 0 else 0)
-    for shard in range(num_shards, before.num_shards):
-        await peers.stop(shard)
+    await finish(peers, after, everyone)
     return after
+
+
+async def finish(peers: Peers, after: Partition, shards: range, count: int = 0) -> None:
+    """Let all `shards` go over to a partition that is published; end those that it lacks.
+
+    Raises:
+        ParameterServerError: a shard is lost; the others have gone over.
+    """
+    errors = []
+    for shard in shards:
+        try:
+            await peers.ask(shard, "switch", after, count if shard == 0 else 0)
+        except ParameterServerError as error:
+            errors.append(error)
+    for shard in shards[after.num_shards :]:
+        await peers.stop(shard)
+    if errors:
+        raise errors[0]
+
+
+async def give_up(peers: Peers, shards: range) -> None:
+    """Let shards go on as before a rescale, whether or how far it had come."""
+    for shard in shards:
+        try:
+            await peers.ask(shard, "thaw")
+        except ParameterServerError:
+            continue  # it is gone, and with it what it was to forget
 
 
 async def _copy(
@@ -110,7 +151,6 @@ async def _catch_up(
         since = marks[source, target]
         changes = (since, buckets)
         await peers.pass_on(source, "export_changes", changes, target, "import_rows")
-        await peers.pass_on(source, "export_held", (buckets,), target, "hold_all")
 
 
 async def _meet(peers: Peers, shards: range, timeout_s: float) -> None:
@@ -121,7 +161,7 @@ async def _meet(peers: Peers, shards: range, timeout_s: float) -> None:
         tick = max(ticks) + margin
         if all([await peers.ask(shard, "set_barrier", tick) for shard in shards]):
             break
-        await _ask_all(peers, shards, "thaw")
+        await _ask_all(peers, shards, "lift_barrier")
         margin *= 2  # the workers are faster than these questions
     deadline = time.monotonic() + timeout_s
     while True:
@@ -135,21 +175,6 @@ async def _meet(peers: Peers, shards: range, timeout_s: float) -> None:
                 f"not tick, finish their clients, or raise wait_timeout_s"
             )
         await asyncio.sleep(_POLL_S)
-
-
-async def _undo(
-    peers: Peers, before: Partition, after: Partition, old: range, added: range
-) -> None:
-    for shard in old:
-        left = after.buckets_at(shard)
-        came = np.setdiff1d(left, before.buckets_at(shard)).astype(np.int32)
-        try:
-            await peers.ask(shard, "forget_buckets", came)
-            await peers.ask(shard, "thaw")
-        except ParameterServerError:
-            continue  # it is gone, and with it what it was to forget
-    for shard in added:
-        await peers.stop(shard)
 
 
 async def _ask_all(peers: Peers, shards: range, verb: str, *arguments: Any) -> None:

@@ -40,7 +40,7 @@ class ShardedParameterServer(ParameterServer):
 
     def create_table(self, config: TableConfig) -> None:
         """Create a table; see `ParameterServer.create_table`."""
-        self._transport.ask("create_table", config)
+        self._transport.ask_settled("create_table", config)
 
     def create_vector(self, name: str, values: np.ndarray) -> None:
         """Create a vector; see `ParameterServer.create_vector`."""
@@ -51,14 +51,16 @@ class ShardedParameterServer(ParameterServer):
                 f"got {getattr(values, 'dtype', type(values).__name__)} "
                 f"of shape {getattr(values, 'shape', '?')}"
             )
-        partition = self._transport.newest()
-        for shard in range(partition.num_shards):
-            part = values[partition.vector_index(len(values), shard)]
-            self._transport.ask_one(shard, "create_vector", name, len(values), part)
+        partition = None
+        while partition is None or partition.version != self._transport.newest().version:
+            partition = self._transport.newest()
+            for shard in range(partition.num_shards):
+                part = values[partition.vector_index(len(values), shard)]
+                self._transport.ask_one(shard, "create_vector", name, len(values), part)
 
     def drop_vector(self, name: str) -> None:
         """Remove a vector; see `ParameterServer.drop_vector`."""
-        self._transport.ask("drop_vector", name)
+        self._transport.ask_settled("drop_vector", name)
 
     def client(self, worker: int | None = None, *, wire: WireConfig | None = None) -> Client:
         """Return a client; see `ParameterServer.client`."""
@@ -67,11 +69,11 @@ class ShardedParameterServer(ParameterServer):
     def expire(self, table: str, *, step: int = 0, now_s: float | None = None) -> int:
         """Remove rows that are given up; see `ParameterServer.expire`."""
         now = time.time() if now_s is None else now_s
-        return sum(self._transport.ask("expire", table, step, now))
+        return sum(self._transport.ask_settled("expire", table, step, now)[1])
 
     def declare_dead(self, worker: int) -> None:
         """Take a worker out of the clock; see `ParameterServer.declare_dead`."""
-        self._transport.ask("declare_dead", worker)
+        self._transport.ask_settled("declare_dead", worker)
 
     def rescale(self, num_shards: int) -> None:
         """Change the number of shards; see `ParameterServer.rescale`."""

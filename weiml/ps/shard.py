@@ -25,19 +25,24 @@ from weiml.ps.functions import ShardView, find_function
 from weiml.ps.partition import Partition
 from weiml.ps.sender import encoded, received, received_keys
 from weiml.ps.shard_parts import InTurn, control_of, cut, read_content, run_now
-from weiml.ps.transfer import Held, ShardRows, ShardUpdate, Stamp
+from weiml.ps.transfer import Held, RescaleState, ShardRows, ShardUpdate, Stamp
 from weiml.ps.wire import KeyReceiver
 
-__all__ = ["KEYED", "READS", "WRITES", "Moved", "Shard", "UnknownKeys"]
+__all__ = ["KEYED", "MOVING", "READS", "WRITES", "Moved", "Shard", "UnknownKeys"]
 
 READS = frozenset({"pull", "pull_vector", "call", "delta"})
 """Verbs that wait for the client's earlier writes and, for a worker, for the clock."""
 WRITES = frozenset({"push", "push_vector", "push_statistics", "delete", "update", "tick", "finish"})
 """Verbs that wait for the client's earlier writes and act once per (client, seq)."""
 KEYED = frozenset({"pull", "push"})  # their keys may come as the signature of a known list
+MOVING = frozenset(
+    {"create_table", "create_vector", "declare_dead", "drop_vector", "expire", "join"}
+)
+"""Verbs without a stamp that change what moves with buckets: they wait while a shard is frozen."""
 _ENDS = frozenset({"tick", "finish"})
 _RESTORED = 1 << 32
 _MAX_CLIENTS = 4096  # observers come and go; those silent longest are forgotten
+_MAX_RETIRED = 8  # rescales of which it is remembered what shards that went had done
 
 
 class Moved:
@@ -76,6 +81,9 @@ class Shard(ShardContent):
         self._arrived: dict[int, tuple[str, int, str]] = {}
         self._passes: set[tuple[str, int]] = set()
         self._frozen = False
+        self._given_up = 0  # rescales, so that a stand-by forgets what came for them too
+        self._retired: dict[tuple[int, int], dict[str, int]] = {}
+        self._news_retired = False
 
     # What holds a request up
 
@@ -251,8 +259,13 @@ class Shard(ShardContent):
         self._owners[worker] = client
         return self.clock.join(worker)
 
-    def declare_dead(self, worker: int) -> None:
-        """Take a worker out of the clock with what it pushed in the tick that it did not end."""
+    def declare_dead(self, worker: int, client: str | None = None) -> None:
+        """Take a worker out of the clock with what it pushed in the tick that it did not end.
+
+        Nothing happens when it is `client` that died and another one speaks for the worker.
+        """
+        if client is not None and self._owners.get(worker) != client:
+            return
         self._drop_held(worker)
         self._owners.pop(worker, None)
         self.clock.finish(worker)
@@ -302,35 +315,46 @@ class Shard(ShardContent):
     def import_rows(self, content: ShardRows) -> None:
         """Take over rows, numbers and held pushes."""
         super().import_rows(content)
-        self.hold_all(content.held)
+        if content.buckets is not None:  # it may come twice
+            self._drop_held_in(np.setdiff1d(content.buckets, self._buckets))
+        for tick, worker, push in content.held:
+            self._hold(tick, worker, push)
 
-    def set_partition(self, partition: Partition) -> None:
-        """Hold other buckets from now on; of held pushes their parts only."""
-        super().set_partition(partition)
-        parts = {
-            at: [self._part(push, self._buckets) for push in pushes]
-            for at, pushes in self._held.items()
-        }
-        kept = {at: [part for part in own if len(part.keys)] for at, own in parts.items()}
-        self._held = {at: own for at, own in kept.items() if own}
+    def export_changes(self, since: int, buckets: np.ndarray | None = None) -> ShardRows:
+        """Return what changed after `since`; for a move, held pushes in `buckets` too."""
+        content = super().export_changes(since, buckets)
+        if buckets is None:
+            return content
+        parts = [(t, w, self._part(push, buckets)) for t, w, push in self._all_held()]
+        held = tuple((t, w, part) for t, w, part in parts if len(part.keys))
+        return replace(content, held=held)
 
-    def export_held(self, buckets: np.ndarray) -> tuple[tuple[int, int, Held], ...]:
-        """Return the parts of held pushes that lie in `buckets`."""
-        parts = [
-            (tick, worker, self._part(push, buckets))
-            for (tick, worker), pushes in sorted(self._held.items())
-            for push in pushes
-        ]
-        return tuple((t, w, part) for t, w, part in parts if len(part.keys))
+    def forget_buckets(self, buckets: np.ndarray) -> None:
+        """Drop what lies in `buckets`, parts of held pushes too."""
+        super().forget_buckets(buckets)
+        self._drop_held_in(buckets)
 
-    def collect_update(self, since: int, epoch: int, *, everything: bool = False) -> ShardUpdate:
+    def _drop_held_in(self, buckets: np.ndarray) -> None:
+        if not (self._held and len(buckets)):
+            return
+        kept = np.setdiff1d(np.arange(self.partition.num_buckets), buckets)
+        before, self._held = self._held, {}
+        for at, pushes in before.items():
+            parts = [part for part in (self._part(p, kept) for p in pushes) if len(part.keys)]
+            if parts:
+                self._held[at] = parts
+        self._news_dropped |= set(before)  # all that is left is told anew
+        self._news_held = self._all_held()
+
+    def collect_update(self, since: int, epoch: int, *, copied: bool = False) -> ShardUpdate:
         """Return what happened since the last update, taken at sequence number `since`.
 
-        `everything` tells of all clients and held pushes too, as a new stand-by needs; otherwise
-        only of those that are news, and they are news no longer.
+        For a new stand-by, to which all was `copied` that was there at `since`, also all clients
+        and held pushes; otherwise only those that are news, and they are news no longer.
         """
         content = self.export_changes(since)
-        if everything:
+        retired = dict(self._retired) if copied or self._news_retired else None
+        if copied:
             clients, held = dict(self._applied), self._all_held()
             dropped = set(self._held)
         else:
@@ -349,32 +373,78 @@ class Shard(ShardContent):
             live=tuple(self.clock.live),
             held_left=frozenset(self._held),
             held_anew=frozenset(dropped),
-            rescale=(self._frozen, self._barrier, frozenset(self._passes)),
+            rescale=RescaleState(
+                frozen=self._frozen,
+                barrier=self._barrier,
+                arrived=dict(self._arrived),
+                passes=frozenset(self._passes),
+                given_up=self._given_up,
+                retired=retired,
+            ),
             counts=dict(self.counts),
+            copied_at=since if copied else None,
         )
 
     def forget_news(self) -> None:
         """Take it that every stand-by has been told everything."""
         self._news_clients, self._news_held, self._news_dropped = set(), [], set()
+        self._news_retired = False
+
+    def copy_start(self) -> tuple[Partition, int, int]:
+        """Return where the shard is, for `begin_copy` of a stand-by before it `take`s rows."""
+        return self.partition, self.sequence, self._given_up
+
+    def begin_copy(self, start: tuple[Partition, int, int]) -> None:
+        """As an empty stand-by: count all that is copied as of the sequence number of its start."""
+        partition, sequence, self._given_up = start
+        if partition.version != self.partition.version:
+            self.set_partition(partition)
+        self.sequence = sequence - 1  # taking rows over counts one
+
+    def take(self, rows: ShardRows) -> None:
+        """As a stand-by that is copied to: take over rows."""
+        self.import_rows(rows)
+        self.sequence -= 1
 
     def apply_update(self, update: ShardUpdate) -> None:
         """Become what the sending shard was: values are set, so twice is harmless."""
+        if update.copied_at is not None:  # what is older came without its sequence number
+            for table in self.tables.values():
+                table.changes.reset(update.copied_at)
+        if update.rescale.given_up != self._given_up:
+            self._forget_arrivals()
         if update.partition.version != self.partition.version:
             self.set_partition(update.partition)
         for at in update.held_anew:
             self._held.pop(at, None)
-        self.sequence = max(update.sequence - 1, 0)  # taking rows over counts one
+        self._drop_others(update.content)
+        self.sequence = update.sequence - 1  # taking rows over counts one
         self.import_rows(update.content)
         self._held = {at: pushes for at, pushes in self._held.items() if at in update.held_left}
-        self._applied |= update.clients
+        for client, seq in update.clients.items():
+            self._applied.pop(client, None)
+            self._applied[client] = seq
+        self._forget_clients()
         self._owners = dict(update.owners)
         self.clock.ticks = list(update.ticks)
         self.clock.live = list(update.live)
         self.counts = dict(update.counts)
-        self._frozen, self._barrier, passes = update.rescale
-        self._passes = set(passes)
+        state = update.rescale
+        self._frozen, self._barrier, self._given_up = state.frozen, state.barrier, state.given_up
+        self._arrived, self._passes = dict(state.arrived), set(state.passes)
+        if state.retired is not None:
+            self._retired = dict(state.retired)
         self.sequence = update.sequence
         self.forget_news()
+
+    def _drop_others(self, content: ShardRows) -> None:
+        """Drop tables and vectors that the sender does not have, or has otherwise."""
+        configs = {config.name: config for config in content.tables}
+        for name in [n for n, t in self.tables.items() if configs.get(n) != t.config]:
+            del self.tables[name]
+        for name in [n for n, v in self.vectors.items() if content.vectors.get(n) != v.length]:
+            del self.vectors[name]
+            self._arriving.pop(name, None)
 
     # A rescale, step by step; see `weiml.ps.rescale`
 
@@ -399,11 +469,26 @@ class Shard(ShardContent):
         """Let no stamped request through until `switch` or `thaw`."""
         self._frozen = True
 
-    def thaw(self) -> None:
-        """Give up a rescale: go on as before."""
-        self._frozen = False
+    @property
+    def frozen(self) -> bool:
+        """Whether no request may act."""
+        return self._frozen
+
+    def lift_barrier(self) -> None:
+        """Let all workers tick on."""
         self._barrier = None
         self._arrived = {}
+
+    def thaw(self) -> None:
+        """Go on after a rescale that was given up: forget what came for it."""
+        self._forget_arrivals()
+        self._given_up += 1
+        self._frozen = False
+        self.lift_barrier()
+
+    def _forget_arrivals(self) -> None:
+        others = np.setdiff1d(np.arange(self.partition.num_buckets), self._buckets)
+        self.forget_buckets(others.astype(np.int32))
 
     def switch(self, partition: Partition, count: int = 0) -> None:
         """Go over to another partition, whose rows are here already; drop what lies elsewhere.
@@ -415,7 +500,8 @@ class Shard(ShardContent):
             self._passes = {(client, seq) for client, seq, _ in self._arrived.values()}
             self.set_partition(partition)
             self.sequence += 1 + count
-        self.thaw()
+        self._frozen = False
+        self.lift_barrier()
         self._release()
 
     def workers(self) -> dict[str, Any]:
@@ -430,15 +516,31 @@ class Shard(ShardContent):
         """Return the workers in the clock."""
         return [worker for worker, live in enumerate(self.clock.live) if live]
 
+    def set_live(self, live: list[int]) -> None:
+        """Have just these workers in the clock, as a shard does that was restored."""
+        self.clock.live = [worker in live for worker in range(self.config.num_workers)]
+
     def set_workers(self, workers: dict[str, Any]) -> None:
         """Take over what `workers` gave on another shard, as a new shard of the group does."""
         self.clock.ticks, self.clock.live = list(workers["ticks"]), list(workers["live"])
         self._owners = dict(workers["owners"])
 
-    def hold_all(self, held: tuple[tuple[int, int, Held], ...]) -> None:
-        """Hold pushes that another shard held."""
-        for tick, worker, push in held:
-            self._hold(tick, worker, push)
+    def clients(self) -> dict[str, int]:
+        """Return each client's last write."""
+        return dict(self._applied)
+
+    def retire(self, shard: int, version: int, clients: dict[str, int]) -> None:
+        """Remember the clients' last writes on a shard that goes at a version of the partition."""
+        self._retired[shard, version] = clients
+        self._news_retired = True
+        while len({version for _, version in self._retired}) > _MAX_RETIRED:
+            oldest = min(version for _, version in self._retired)
+            self._retired = {at: kept for at, kept in self._retired.items() if at[1] != oldest}
+
+    def last_write(self, shard: int, version: int, client: str) -> int:
+        """Return a client's last write on a shard of partition `version` that is no more."""
+        later = [v for s, v in self._retired if s == shard and v > version]
+        return self._retired[shard, min(later)].get(client, 0) if later else 0
 
     # Checkpoints
 
@@ -469,11 +571,22 @@ class Shard(ShardContent):
         """Forget what was staged."""
         self._staged = None
 
-    def commit(self) -> None:
-        """Replace all tables and vectors by what was staged; every row counts as changed."""
-        assert self._staged is not None, "commit without stage"
+    @property
+    def staged(self) -> bool:
+        """Whether there is something to `commit`."""
+        return self._staged is not None
+
+    def commit(self, chain: Chain) -> None:
+        """Replace all tables and vectors by what was loaded; every row counts as changed.
+
+        What was staged is of `chain`, which is read now if nothing is.
+        """
+        if self._staged is None:
+            self.load(chain)
+        assert self._staged is not None
         self.sequence += 1
         self.tables, self.vectors = self._staged.tables, self._staged.vectors
+        self._arriving = {}
         self._staged = None
         for table in self.tables.values():
             table.changes.reset(self.sequence)
@@ -485,7 +598,7 @@ class Shard(ShardContent):
         self.stage(read_content(self, chain))
         # Far beyond what the lost process may have counted: cuts of then bring everything.
         self.sequence = max(chain.newest.sequences, default=0) + _RESTORED
-        self.commit()
+        self.commit(chain)
         control = control_of(chain, self.index, self.partition)
         if control is not None:
             self.set_control(control)
@@ -510,7 +623,7 @@ class Shard(ShardContent):
     @property
     def _step(self) -> int:
         """What rows' last-seen statistic is counted in: ticks, or pushes where nobody ticks."""
-        return max(self.clock.ticks, default=0) or self.sequence
+        return max(self.clock.ticks, default=0) or self.sequence % _RESTORED
 
     def _view(self, buckets: np.ndarray | None) -> ShardView:
         return ShardView(
@@ -581,6 +694,8 @@ class Shard(ShardContent):
         for at in sorted(at for at in self._held if floor is None or at[0] < floor):
             for push in self._held.pop(at):
                 self._apply(push)
+        # What is applied is told with its rows; without a stand-by nobody else takes it from here.
+        self._news_held = [news for news in self._news_held if news[:2] in self._held]
 
     def _apply(self, push: Held) -> None:
         self.sequence += 1

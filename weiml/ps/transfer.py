@@ -14,7 +14,7 @@ import numpy as np
 from weiml.ps.partition import Partition
 from weiml.ps.tables import TableConfig
 
-__all__ = ["Held", "ShardRows", "ShardUpdate", "Stamp"]
+__all__ = ["Held", "RescaleState", "ShardRows", "ShardUpdate", "Stamp"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class ShardRows:
     """Every vector's length."""
     numbers: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     """Vector: (buckets int32, their numbers float32, concatenated)."""
+    arriving: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    """The same of buckets that are on their way to the sender; only a stand-by is told."""
     extras: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     """Table: the state of its admission filter."""
     held: tuple[tuple[int, int, Held], ...] = ()
@@ -74,6 +76,22 @@ class ShardRows:
         """Bytes of keys, rows and numbers."""
         arrays = [a for pair in (*self.rows.values(), *self.numbers.values()) for a in pair]
         return sum(array.nbytes for array in arrays)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RescaleState:
+    """Where a shard is in a rescale, so that a stand-by that takes over goes on from there."""
+
+    frozen: bool
+    barrier: int | None
+    arrived: dict[int, tuple[str, int, str]]
+    """Worker: (client, seq, verb) of what waits at the barrier."""
+    passes: frozenset[tuple[str, int]]
+    """(client, seq) of the ticks that were let through, cut by an older partition."""
+    given_up: int
+    """Rescales that were given up, with all that had come for them."""
+    retired: dict[tuple[int, int], dict[str, int]] | None
+    """(shard, version of the partition without it): the clients' last writes; None: no news."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +114,7 @@ class ShardUpdate:
     """The (tick, worker) whose pushes are still held."""
     held_anew: frozenset[tuple[int, int]]
     """Those of which earlier pushes were dropped: only what `content` brings is held."""
-    rescale: tuple[bool, int | None, frozenset[tuple[str, int]]]
-    """Whether requests are frozen, the barrier's tick, and (client, seq) of the ticks let through.
-
-    A stand-by that takes over in the middle of a rescale must not let through what was held up."""
+    rescale: RescaleState
     counts: dict[str, int]
+    copied_at: int | None = None
+    """The sequence number of the copy that this is the end of; None: the stand-by has followed."""

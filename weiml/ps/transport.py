@@ -8,7 +8,7 @@ from typing import Any
 from weiml.ps.base import GroupConfig
 from weiml.ps.partition import Partition
 
-__all__ = ["ShardGoneError", "Transport"]
+__all__ = ["ShardGoneError", "StillWaitingError", "Transport"]
 
 
 class ShardGoneError(Exception):
@@ -22,6 +22,10 @@ class ShardGoneError(Exception):
         """Of the process that is gone, where the transport tells them apart."""
 
 
+class StillWaitingError(Exception):
+    """The answer to a request has not come yet."""
+
+
 class Transport(abc.ABC):
     """Sends verbs to the shards of one group.
 
@@ -31,8 +35,8 @@ class Transport(abc.ABC):
 
     name: str
     config: GroupConfig
-    workers: set[int]
-    """Those that clients of this process speak for."""
+    workers: dict[str, int]
+    """Clients of this process that speak for a worker, and for which."""
 
     @property
     @abc.abstractmethod
@@ -52,13 +56,25 @@ class Transport(abc.ABC):
         """Send one request; return a handle for `result`."""
 
     @abc.abstractmethod
-    def result(self, shard: int, handle: Any) -> Any:
+    def result(self, shard: int, handle: Any, patience_s: float | None = None) -> Any:
         """Wait for the answer of one request.
 
         Raises:
             ParameterServerError: the shard refused or timed out.
             ShardGoneError: its process is no more.
+            StillWaitingError: there is no answer after `patience_s`; ask for it again.
         """
+
+    def epoch(self, handle: Any) -> int:
+        """Return which of a shard's processes, told by ascending numbers, a request went to."""
+        return 0
+
+    def born(self, shard: int) -> int:
+        """Return the version of the partition that brought a shard.
+
+        One of that number that was removed before is another one.
+        """
+        return 0
 
     @abc.abstractmethod
     def recover(self, gone: ShardGoneError) -> bool:
@@ -92,13 +108,13 @@ class Transport(abc.ABC):
         """Return what is known of the group as a whole, beside its shards."""
         return {"version": self.partition.version}
 
-    def enter(self, worker: int) -> None:
+    def enter(self, worker: int, client: str) -> None:
         """Note that a client of this process speaks for `worker`."""
-        self.workers.add(worker)
+        self.workers[client] = worker
 
-    def leave(self, worker: int) -> None:
-        """Note that `worker` has finished."""
-        self.workers.discard(worker)
+    def leave(self, client: str) -> None:
+        """Note that a client has finished."""
+        self.workers.pop(client, None)
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -124,6 +140,19 @@ class Transport(abc.ABC):
                 return self._ask_each(verb, *arguments)
             except ShardGoneError:
                 continue  # one was removed meanwhile: there is another number of them now
+
+    def ask_settled(self, verb: str, *arguments: Any) -> tuple[Partition, list[Any]]:
+        """Ask all shards for a change, again if buckets moved meanwhile: then a new one missed it.
+
+        Returns:
+            The partition of all that time, and its shards' answers.
+        """
+        partition = self.newest()
+        while True:
+            answers = self.ask(verb, *arguments)
+            before, partition = partition, self.newest()
+            if partition.version == before.version:
+                return partition, answers
 
     def _ask_each(self, verb: str, *arguments: Any) -> list[Any]:
         shards = range(self.newest().num_shards)
