@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -23,6 +24,22 @@ _ROWS = 64
 _ZERO = np.float32(0)
 
 
+@numba.njit(inline="always")
+def _stepped(
+    z: np.float32,
+    n: np.float32,
+    g: np.float32,
+    alpha: np.float32,
+    beta: np.float32,
+    l1: np.float32,
+    l2: np.float32,
+) -> tuple[Any, Any]:
+    root = math.sqrt(n)
+    grown = n + g * g
+    shrunk = max(z - l1, _ZERO) + min(z + l1, _ZERO)
+    return z + (g + (math.sqrt(grown) - root) * shrunk / (beta + root + alpha * l2)), grown
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _step(
     z: np.ndarray,
@@ -34,12 +51,7 @@ def _step(
     l2: np.float32,
 ) -> None:
     for i in range(grads.size):
-        g = grads[i]
-        root = math.sqrt(n[i])
-        grown = n[i] + g * g
-        shrunk = max(z[i] - l1, _ZERO) + min(z[i] + l1, _ZERO)
-        z[i] += g + (math.sqrt(grown) - root) * shrunk / (beta + root + alpha * l2)
-        n[i] = grown
+        z[i], n[i] = _stepped(z[i], n[i], grads[i], alpha, beta, l1, l2)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -101,9 +113,12 @@ def _apply(
         _load(part, z, n)
         if _repeats(part, z):
             for i in range(start, start + part.size):
-                _load(addresses[i : i + 1], z, n)
-                _step(z, n, column[i : i + 1], alpha, beta, l1, l2)
-                _store(addresses[i : i + 1], z, n)
+                at = addresses[i]
+                one, other = _stepped(
+                    load_f32(at), load_f32(at + 4), column[i], alpha, beta, l1, l2
+                )
+                store_f32(at, one)
+                store_f32(at + 4, other)
         else:
             _step(z, n, column[start : start + _ROWS], alpha, beta, l1, l2)
             _store(part, z, n)
