@@ -106,7 +106,7 @@ def test_a_lost_stand_by_is_rebuilt_and_can_take_over(pool: ThreadPoolExecutor) 
         pids = {pid for pid, _ in ps.status()["processes"]}
         [standby] = pids - {ps.status()["shards"][0]["pid"]}
         os.kill(standby, signal.SIGKILL)
-        until(lambda: standby not in {p for p, _ in ps.status()["processes"]}, "the loss to be seen")
+        until(lambda: standby not in {p for p, _ in ps.status()["processes"]}, "its loss")
         until(lambda: healthy(ps), "the stand-by to be rebuilt")
         kill_primary(ps, 0)
         for future in running:
@@ -140,5 +140,6 @@ def test_a_shard_without_stand_by_or_checkpoint_says_what_was_lost() -> None:
         keys = np.arange(5, dtype=np.uint64)
         client.pull("t", keys).wait()
         kill_primary(ps, 0)
-        with pytest.raises(ParameterServerError, match=r"shard 0 is gone.*replicas = 1.*checkpoint"):
+        lost = r"shard 0 is gone.*replicas = 1.*checkpoint"
+        with pytest.raises(ParameterServerError, match=lost):
             client.push("t", keys, np.ones((5, 1), np.float32)).wait()

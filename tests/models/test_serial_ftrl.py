@@ -68,7 +68,7 @@ def one_by_one(
         z, n = ftrl_step(state[rows[j], 0], state[rows[j], 1], before[j], g, alpha)
         state[rows[j], 0] = z
         state[rows[j], 1] = n
-    return weight * (max(logit, zero) - label * logit + math.log1p(e))
+    return float(weight * (max(logit, zero) - label * logit + math.log1p(e)))
 
 
 def as_lists(given: dict[str, Any]) -> list[tuple[np.ndarray, np.ndarray, float, float]]:

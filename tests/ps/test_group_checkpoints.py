@@ -83,7 +83,10 @@ def test_after_buckets_moved_the_next_checkpoint_is_full_and_whole(ps: Parameter
 
 
 def test_a_group_without_a_root_says_so() -> None:
-    with EmbeddedParameterServer() as ps, pytest.raises(ParameterServerError, match="no checkpoint_root"):
+    with (
+        EmbeddedParameterServer() as ps,
+        pytest.raises(ParameterServerError, match="no checkpoint_root"),
+    ):
         ps.checkpoint()
 
 

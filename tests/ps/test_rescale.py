@@ -91,6 +91,33 @@ def test_asynchronous_pushes_are_neither_lost_nor_doubled_by_a_move(
         client.finish()
 
 
+def test_a_refused_write_is_not_taken_for_an_acknowledged_one_when_its_shard_dies(
+    ray_session: None,
+) -> None:
+    import os
+    import signal
+
+    from weiml.ps import RayParameterServer
+
+    keys = np.arange(1000, dtype=np.uint64)
+    with RayParameterServer.create(2, 1, None, "refused", replicas=2) as ps:
+        ps.create_table(TableConfig("t", optimizer=SGD(lr=1.0)))
+        client = ps.client()
+        client.wait(client.push("t", keys, np.ones((1000, 1), np.float32)))
+        other = RayParameterServer.connect("refused")
+        other.rescale(3)  # this client has not heard of it: all that it sends now is refused
+        for _ in range(2):
+            client.push("t", keys, np.ones((1000, 1), np.float32))
+        first = client._writes[0][1]  # type: ignore[attr-defined]
+        part = next(p for p in client._under_way.values() if p.shard == 1)  # type: ignore[attr-defined]
+        client._answer(part)  # type: ignore[attr-defined]
+        os.kill(other.status()["shards"][1]["pid"], signal.SIGKILL)
+        first.wait()
+        client.flush()
+        assert (np.asarray(other.client().pull("t", keys).wait()) == -3).all()
+        assert client.counts["lost_writes"] == 0
+
+
 def test_a_rescaled_map_moves_as_few_buckets_as_can_be() -> None:
     before = Partition(4)
     more = before.rescaled(5)

@@ -1,4 +1,4 @@
-"""A small training whose pushes depend on what was pulled, so that every order shows in the bits."""
+"""A small training whose pushes depend on what was pulled: every order shows in the bits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DENSE_ROWS = 50
 
 
 def create(ps: ParameterServer) -> None:
-    """Create one of each: a table pushed by differences, one by gradients, a dense one, a vector."""
+    """Create a table pushed by differences, one by gradients, a dense one and a vector."""
     ps.create_table(TableConfig("wide", optimizer=RULE))
     ps.create_table(TableConfig("deep", dim=3, optimizer=Adagrad(), init_scale=0.1))
     ps.create_table(TableConfig("rows", dim=2, optimizer=Adagrad(), rows=DENSE_ROWS))
