@@ -11,6 +11,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,14 +94,15 @@ class ShardedClient(Client):
         _check_keys(config, keys)
         width = config.width if what == "state" else config.dim
         codec = self.wire.pull_codec(what)
-        request = RowRequest("pull", keys, (table,), (what, codec), config.rows)
+        request = RowRequest("pull", keys, (table,), (what, codec, self.wire.omit_new), config.rows)
         held = None
         if what == "state":
             # A prefetch shows the pushes before it, or under BSP those of the tick it waits for.
             patient = ahead > 0 and self.worker is not None and self._bsp
             held = self._sender.held(table, keys, at_once=not patient)
         parts = self._send(request, ahead)
-        return Ticket(lambda: _sum(self._gather(parts, (len(keys), width)), held))
+        fresh = partial(self._sender.fresh, config, what=what)
+        return Ticket(lambda: _sum(self._gather(parts, (len(keys), width), fresh), held))
 
     def push(
         self,
@@ -452,12 +454,20 @@ class ShardedClient(Client):
             self._migrate(max(moved))
             parts = self._send(parts[0].request)
 
-    def _gather(self, parts: list[Part], shape: tuple[int, ...]) -> np.ndarray:
-        """Put the rows or numbers that a read brings where they belong."""
+    def _gather(
+        self,
+        parts: list[Part],
+        shape: tuple[int, ...],
+        fresh: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Put the rows or numbers that a read brings where they belong.
+
+        ``fresh(keys)`` makes rows that shards left out because they do not have them.
+        """
         if len(parts) == 1 and parts[0].places is None and parts[0].order is None:
             answer = self._answer(parts[0])
             if not isinstance(answer, Moved) and parts[0].order is None:
-                rows = self._sender.receive(answer)
+                rows = self._sender.receive(answer, _made(fresh, parts[0]))
                 return rows if rows.flags.writeable else rows.copy()
         out = np.empty(shape, np.float32)
         waiting = list(parts)
@@ -472,7 +482,7 @@ class ShardedClient(Client):
                     self._send_part(piece)
                 waiting += again
             else:
-                out[_places(part)] = self._sender.receive(answer)
+                out[_places(part)] = self._sender.receive(answer, _made(fresh, part))
         return out
 
     # Buckets that moved
@@ -616,6 +626,14 @@ def _places(part: Part) -> Any:
     if part.order is None:
         return slice(None) if part.places is None else part.places
     return part.order if part.places is None else part.places[part.order]
+
+
+def _made(fresh: Callable[[np.ndarray], np.ndarray] | None, part: Part) -> Any:
+    """Return how to make the rows at some places of a part's answer."""
+    request = part.request
+    if fresh is None or not isinstance(request, RowRequest):
+        return None
+    return lambda places: fresh(request.keys[_places(part)][places])
 
 
 def _wait_all(tickets: list[Ticket]) -> None:

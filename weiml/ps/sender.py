@@ -11,18 +11,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from weiml.ps.base import PullWhat
+from weiml.ps.dense import DenseTable
+from weiml.ps.tables import SparseTable, TableConfig
 from weiml.ps.wire import (
     Compressor,
     Encoded,
     KeyMessage,
     KeyReceiver,
     KeySender,
+    SomeRows,
     WireConfig,
     decode,
     encode,
 )
 
-__all__ = ["Rows", "Sender", "encoded", "received", "received_keys"]
+__all__ = ["Rows", "Sender", "encoded", "read_rows", "received", "received_keys"]
 
 
 class Rows(NamedTuple):
@@ -42,6 +46,7 @@ class Sender:
         self.counts = counts
         self._compressor = Compressor(wire) if wire.compresses else None
         self._keys: dict[int, KeySender] = {}
+        self._empty: dict[str, SparseTable] = {}
 
     def reduce(
         self,
@@ -105,10 +110,32 @@ class Sender:
         else:
             self._keys.pop(shard, None)
 
-    def receive(self, answer: Any) -> np.ndarray:
-        """Return pulled rows: float32 (n, width), perhaps read-only."""
+    def receive(
+        self, answer: Any, fresh: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Return pulled rows: float32 (n, width), perhaps read-only.
+
+        ``fresh(places)`` makes rows that the answer leaves out.
+        """
         self.counts["bytes_received"] += _nbytes(answer)
+        if isinstance(answer, SomeRows):
+            assert fresh is not None
+            return answer.filled(fresh)
         return decode(answer) if isinstance(answer, Encoded) else answer
+
+    def fresh(self, config: TableConfig, keys: np.ndarray, what: PullWhat) -> np.ndarray:
+        """Return what a shard would give for keys that it does not have, bit by bit."""
+        if config.name not in self._empty:
+            self._empty[config.name] = SparseTable(config, 2)
+        return read_rows(self._empty[config.name], keys, what)
+
+
+def read_rows(table: SparseTable | DenseTable, keys: np.ndarray, what: PullWhat) -> np.ndarray:
+    """Return what a pull asks for of `keys`: a new float32 (n, dim) or (n, width)."""
+    if what == "weights":
+        return table.pull_weights(keys)
+    state = table.pull_state(keys)
+    return state if what == "state" else table.config.optimizer.training_weights(state)
 
 
 def encoded(values: np.ndarray, codec: Any) -> Any:

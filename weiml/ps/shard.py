@@ -21,12 +21,13 @@ from weiml.ps.checkpoint.shard_writer import write_shard
 from weiml.ps.checkpoint.writer import CheckpointSpec
 from weiml.ps.clock import Clock
 from weiml.ps.content import ShardContent
+from weiml.ps.dense import DenseTable
 from weiml.ps.functions import ShardView, find_function
 from weiml.ps.partition import Partition
-from weiml.ps.sender import encoded, received, received_keys
+from weiml.ps.sender import encoded, read_rows, received, received_keys
 from weiml.ps.shard_parts import InTurn, control_of, cut, read_content, run_now
 from weiml.ps.transfer import Held, RescaleState, ShardRows, ShardUpdate, Stamp
-from weiml.ps.wire import KeyReceiver
+from weiml.ps.wire import KeyReceiver, SomeRows
 
 __all__ = ["KEYED", "MOVING", "READS", "WRITES", "Moved", "Shard", "UnknownKeys"]
 
@@ -164,15 +165,21 @@ class Shard(ShardContent):
         return getattr(self, f"_{verb}")(stamp, *arguments)
 
     def _pull(
-        self, stamp: Stamp, table: str, keys: np.ndarray, what: PullWhat, code: str = "float32"
+        self,
+        stamp: Stamp,
+        table: str,
+        keys: np.ndarray,
+        what: PullWhat,
+        code: str = "float32",
+        omit_new: bool = False,
     ) -> Any:
         rows = self._table(table)
         self.counts["pulls"] += 1
         self.counts["keys"] += len(keys)
-        values = rows.pull_weights(keys) if what == "weights" else rows.pull_state(keys)
-        if what == "training":
-            values = rows.config.optimizer.training_weights(values)
-        return encoded(values, code)
+        if not omit_new or isinstance(rows, DenseTable):
+            return encoded(read_rows(rows, keys, what), code)
+        there = rows.locate(keys) != 0
+        return SomeRows.of(encoded(read_rows(rows, keys[there], what), code), there)
 
     def _pull_vector(self, stamp: Stamp, name: str, places: np.ndarray | None = None) -> np.ndarray:
         self.counts["pulls"] += 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weiml.ps import FTRL, SGD, Client, EmbeddedParameterServer, TableConfig
+from weiml.ps import ASGD, FTRL, SGD, AdmissionConfig, Client, EmbeddedParameterServer, TableConfig
 from weiml.ps.wire import KeyReceiver, WireConfig
 
 WIRES: dict[str, dict[str, Any]] = {
@@ -146,6 +146,35 @@ def test_what_the_shards_hold_does_not_depend_on_how_many_there_are(wire: WireCo
                 client.push("steps", keys, rows)
             states.append(all_rows(server.client(), "steps", "weights"))
     assert all(np.array_equal(state, states[0]) for state in states)
+
+
+@pytest.mark.parametrize("keys_coding", ["plain", "packed"])
+@pytest.mark.parametrize("what", ["weights", "training", "state"])
+def test_rows_that_do_not_exist_are_made_bit_by_bit_and_not_sent(
+    what: Any, keys_coding: Any, num_shards: int
+) -> None:
+    table = TableConfig("noise", dim=6, optimizer=ASGD(), init_scale=0.1, seed=3)
+    dense = TableConfig("dense", dim=6, optimizer=SGD(), init_scale=0.1, rows=300)
+    admitted = TableConfig(
+        "admitted", dim=6, optimizer=SGD(), init_scale=0.1, admission=AdmissionConfig(min_count=3)
+    )
+    keys = np.random.default_rng(0).permutation(300).astype(np.uint64)
+    with EmbeddedParameterServer(num_shards) as server:
+        exact = server.client()
+        small = server.client(wire=WireConfig(omit_new=True, keys=keys_coding))
+        for config in (table, dense, admitted):
+            server.create_table(config)
+            for part in (keys[:0], keys[::3], keys):
+                exact.push(config.name, part, np.ones((len(part), 6), np.float32))
+                before = small.counts["bytes_received"]
+                rows = [
+                    client.wait(client.pull(config.name, keys, what)) for client in (exact, small)
+                ]
+                assert np.array_equal(rows[0].view(np.uint32), rows[1].view(np.uint32))
+                received = small.counts["bytes_received"] - before
+                bits = 0 if config is dense else 300 / 8 + 8 * num_shards
+                there = {"noise": len(part), "dense": 300, "admitted": 0}[config.name]
+                assert received <= there * rows[0].itemsize * rows[0].shape[1] + bits
 
 
 @pytest.mark.parametrize("staleness", [0, None])
