@@ -69,7 +69,7 @@ class GroupConfig:
     """How long the processes of a group may take to be gone."""
     failover_timeout_s: float = 60.0
     """How long a client waits for a lost shard to be back, from its stand-by or a checkpoint."""
-    worker_timeout_s: float | None = None
+    worker_timeout_s: float | None = 60.0
     """A live worker that nothing was heard of for so long is declared dead, while others wait for
     it; None: never by silence (`ParameterServer.declare_dead` does it by hand)."""
 
