@@ -19,6 +19,7 @@ import numpy as np
 
 from weiml.hashing import mix64, unmix64
 from weiml.ps.change_parts import ENTRY_BYTES, ChangeParts
+from weiml.ps.hash_sort import sort_hashes
 
 __all__ = ["ChangeLog", "hash_keys", "unhash_keys"]
 
@@ -199,7 +200,7 @@ class ChangeLog:
             found.append(hash_keys(segment.since(sequence)))
         start = next((stop for number, stop in reversed(self._additions) if number <= sequence), 0)
         found.append(hash_keys(self._buffer[start : self._stop]))
-        hashes = np.sort(np.concatenate(found))
+        hashes = sort_hashes(np.concatenate(found))
         distinct = np.empty(hashes.size, np.bool_)
         distinct[:1] = True
         np.not_equal(hashes[1:], hashes[:-1], out=distinct[1:])

@@ -44,15 +44,7 @@ def cut(
         if keys is None:
             return None
         keys = shard.owned(table, keys)
-        payload, present = table.export_rows(keys)
-        parts.append(
-            TablePart(
-                config=table.config,
-                chunks=[(keys[present], payload[present])],
-                deleted=keys[~present],
-                extras=_extras(table),
-            )
-        )
+        parts.append(_changed(table, keys))
     vectors = {}
     for name, vector in shard.vectors.items():
         changed = since is None or vector.touched > since
@@ -109,6 +101,17 @@ def control_of(chain: Chain, shard: int, partition: Partition) -> dict[str, Any]
     control = controls[shard]
     same = control.get("partition") == partition.to_mapping()
     return control if same else None
+
+
+def _changed(table: Table, keys: np.ndarray) -> TablePart:
+    payload, present = table.export_rows(keys)
+    deleted = keys[:0]
+    if not present.all():
+        deleted = keys[~present]
+        keys, payload = keys[present], payload[present]
+    return TablePart(
+        config=table.config, chunks=[(keys, payload)], deleted=deleted, extras=_extras(table)
+    )
 
 
 def _whole(table: Table, in_turn: InTurn) -> TablePart:
