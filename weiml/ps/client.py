@@ -66,7 +66,8 @@ class ShardedClient(Client):
         self._sender = Sender(self.wire, self.counts)
         self._bsp = config.staleness == 0
         self._id = uuid.uuid4().hex
-        self._finished = False
+        self._finished = False  # no more writes
+        self._left = False  # outside the clock
         self._num_ticks = 0
         self._made = 0
         self._under_way: dict[int, Part] = {}  # by number
@@ -233,6 +234,7 @@ class ShardedClient(Client):
         ticket = self._write(EveryShard("finish"))
         self._finished = True
         ticket.wait()
+        self._left = True
         self._transport.leave(self._id)
         self._writes.clear()
 
@@ -259,7 +261,7 @@ class ShardedClient(Client):
         verb, shard = part.request.verb, part.shard
         self._seqs[shard] += verb in WRITES
         # A delta reads what is applied, so it waits for this client's writes but for no clock.
-        worker = None if self._finished or verb == "delta" else self.worker
+        worker = None if self._left or verb == "delta" else self.worker
         tick = self._ticks[shard] + ahead
         part.stamp = Stamp(self._id, self._seqs[shard], worker, tick, self._partition.version)
         self._ticks[shard] += verb == "tick"
@@ -408,7 +410,7 @@ class ShardedClient(Client):
         open_parts = waiting + [part for part in self._refused if part.shard == shard]
         writes = [p.stamp.seq for p in open_parts if p.stamp and p.request.verb in WRITES]
         done = min(writes) - 1 if writes else self._seqs[shard]
-        worker = None if self._finished else self.worker
+        worker = None if self._left else self.worker
         while self._transport.recover(gone):
             if self._transport.born(shard) > self._partition.version:
                 return False  # another one has its number
