@@ -39,6 +39,7 @@ _SHRINK = 0.25  # a bucket emptier than this part of full gives memory back
 _SMALLEST = 8  # home slots of a bucket's first extent
 _SHORTEST_TAIL = 8  # at least what is looked at at first
 _LONGEST_TAIL = 256
+_TOGETHER = 1 << 14  # keys found and then inserted, while what was found is in cache
 _BATCH = 32 << 20  # bytes moved before the old extents are given back
 
 
@@ -95,11 +96,10 @@ class RowStore:
 
     def find(self, keys: np.ndarray) -> np.ndarray:
         """Return the payload address of each key uint64 (n,), 0 where missing: int64 (n,)."""
-        return self._find(_flat(keys))[0]
-
-    def _find(self, keys: np.ndarray) -> tuple[np.ndarray, int]:
+        keys = _flat(keys)
         out = np.empty(keys.size, np.int64)
-        return out, find_rows(self._homes, self._shape, keys, out)
+        find_rows(self._homes, self._shape, keys, out)
+        return out
 
     def find_or_insert(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return payload addresses int64 (n,), and which keys are new: their positions, ascending.
@@ -108,14 +108,18 @@ class RowStore:
         Addresses hold until the next insertion, deletion or clearing.
         """
         keys = _flat(keys)
-        addresses, missing = self._find(keys)
-        if not missing:
-            return addresses, np.empty(0, np.int64)
+        addresses = np.empty(keys.size, np.int64)
         touched = np.zeros(self.num_buckets, np.bool_)
-        new = self._insert(keys, np.flatnonzero(addresses == 0), touched)
-        again = keys_in(touched, self._shape, keys)
-        addresses[again] = self._find(keys[again])[0]
-        return addresses, new
+        parts = [np.empty(0, np.int64)]
+        for start in range(0, keys.size, _TOGETHER):
+            part = slice(start, start + _TOGETHER)
+            if find_rows(self._homes, self._shape, keys[part], addresses[part]):
+                which = start + np.flatnonzero(addresses[part] == 0)
+                parts.append(self._insert(keys, which, touched))
+        if len(parts) > 1:
+            again = keys_in(touched, self._shape, keys)
+            addresses[again] = self.find(keys[again])
+        return addresses, np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def _insert(self, keys: np.ndarray, which: np.ndarray, touched: np.ndarray) -> np.ndarray:
         parts = []

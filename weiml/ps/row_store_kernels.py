@@ -31,6 +31,7 @@ __all__ = [
     "set_payloads",
 ]
 
+_MOVED = 512  # bytes asked for ahead of an insertion: about what it moves
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 
@@ -59,7 +60,9 @@ def insert_rows(
     for i in range(which.size + AHEAD):
         if i < which.size:
             h = mix64(keys[which[i]])
-            prefetch(home_of(homes, h >> shift, h << bits, stride))
+            ahead = home_of(homes, h >> shift, h << bits, stride)
+            for offset in range(0, _MOVED, 64):
+                prefetch(ahead + offset)
         if i < AHEAD:
             continue
         position = which[i - AHEAD]
