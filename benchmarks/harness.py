@@ -77,18 +77,22 @@ def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int) ->
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def run(name: str, cases: Callable[[bool], Iterable[Case]]) -> None:
+def run(name: str, cases: Callable[..., Iterable[Case]], **options: int) -> None:
     """Command line of one benchmark: print each case as it is done, and write the report.
 
-    A quick run is for looking; it is written only when a folder is asked for.
+    A quick run is for looking; it is written only when a folder is asked for. Each of `options`
+    becomes an option ``--name`` with that default, which `cases` takes by its name after `quick`.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--quick", action="store_true", help="at most 50 s, on less data")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help=f"default {REPORTS.name}/")
+    for option, default in options.items():
+        parser.add_argument(f"--{option}", type=int, default=default, help=f"default {default:,}")
     arguments = parser.parse_args()
+    chosen = {option: getattr(arguments, option) for option in options}
     begin = time.perf_counter()
     lines = []
-    for case in cases(arguments.quick):
+    for case in cases(arguments.quick, **chosen):
         lines.append(case.line(name))
         print(json.dumps(lines[-1], ensure_ascii=False), flush=True)
     folder = arguments.report or (None if arguments.quick else REPORTS)
