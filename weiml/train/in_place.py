@@ -1,12 +1,14 @@
 """Logistic regression trained in place, on the rows of an embedded server's shards.
 
-No row is copied: a batch's rows are found (and inserted), and the serial pass runs over where they
-lie. It knows neither workers nor their clock; what it writes counts as changed at once.
+No row is copied: a batch's rows are found (and inserted), shard beside shard, and the serial pass
+runs over where they lie. It knows neither workers nor their clock; what it writes counts as changed
+at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -37,19 +39,20 @@ def train_in_place(
     stages = model.stages
     ahead = read_ahead(_prepared(model, batches))
     step = 0
-    while True:
-        with stages.timed("read"):
-            prepared = next(ahead, None)
-        if prepared is None:
-            return
-        step += 1
-        check_inputs(prepared.batch, f"step {step}")
-        with stages.timed("locate"):
-            rows = _rows_to_train(server, table.name, prepared.keys)
-        with stages.timed("compute"):
-            result = model.train_rows(prepared, rows)
-        check_result(result, model, f"step {step}")
-        yield result
+    with ThreadPoolExecutor(thread_name_prefix="shard") as threads:
+        while True:
+            with stages.timed("read"):
+                prepared = next(ahead, None)
+            if prepared is None:
+                return
+            step += 1
+            check_inputs(prepared.batch, f"step {step}")
+            with stages.timed("locate"):
+                rows = _rows_to_train(server, table.name, prepared.keys, threads)
+            with stages.timed("compute"):
+                result = model.train_rows(prepared, rows)
+            check_result(result, model, f"step {step}")
+            yield result
 
 
 def _prepared(model: LogisticRegression, batches: Iterable[Batch]) -> Iterator[Prepared]:
@@ -59,16 +62,22 @@ def _prepared(model: LogisticRegression, batches: Iterable[Batch]) -> Iterator[P
         yield prepared
 
 
-def _rows_to_train(server: EmbeddedParameterServer, table: str, keys: np.ndarray) -> np.ndarray:
+def _rows_to_train(
+    server: EmbeddedParameterServer, table: str, keys: np.ndarray, threads: ThreadPoolExecutor
+) -> np.ndarray:
     """Return where the rows of `keys` lie, inserted if they are new: int64 (n,) addresses."""
     partition = server.shard().partition
     if partition.num_shards == 1:
         return _rows_of_shard(server, 0, table, keys)
     split = partition.split(keys)
     rows = np.empty(len(keys), np.int64)
-    for shard in range(partition.num_shards):
+
+    def locate(shard: int) -> None:
         own = split.part(shard)
         rows[split.order[own]] = _rows_of_shard(server, shard, table, split.keys[own])
+
+    for _ in threads.map(locate, range(partition.num_shards)):
+        pass
     return rows
 
 
