@@ -30,7 +30,7 @@ from weiml.ps.wire import WireConfig
 RULE = FTRL(alpha=0.1, beta=1.0, l1=0.0, l2=0.0)
 WARM = 65_536
 """Examples before the clock starts: code is loaded and hot rows exist."""
-KEYS: dict[str, Any] = {"keys": "packed", "key_cache_mib": 64.0}
+KEYS: dict[str, Any] = {"keys": "packed", "key_cache_mib": 64.0, "omit_new": True}
 
 
 @dataclass(frozen=True, kw_only=True)

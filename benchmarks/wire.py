@@ -43,10 +43,15 @@ GOAL = 3.0
 TOLERANCE = 0.001
 HELD_OUT = 50_000
 PLAIN = WireConfig()
-KEYS: dict[str, Any] = {"keys": "packed", "key_cache_mib": 64.0, "dictionary_keys": 1 << 24}
+KEYS: dict[str, Any] = {
+    "keys": "packed",
+    "key_cache_mib": 64.0,
+    "dictionary_keys": 1 << 24,
+    "omit_new": True,
+}
 ROWS: dict[str, Any] = {"feedback_rows": 1 << 23}
 WIRES = {
-    "packed keys": WireConfig(**KEYS),
+    "packed keys, no new rows": WireConfig(**KEYS),
     "bfloat16": WireConfig(pull="bfloat16", push="bfloat16", **KEYS, **ROWS),
     "int8": WireConfig(pull="int8", push="int8", **KEYS, **ROWS),
     "int8, the larger half of the rows": WireConfig(
