@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from tests.ps.checkpoint.state import DEEP, State, rows_of, trained, vectors_of
@@ -203,6 +204,27 @@ def test_a_delta_that_leaves_a_gap_is_refused(tmp_path: Path, rng: np.random.Gen
     )
 
 
+# Other file systems
+
+
+class FolderFileSystem(LocalFileSystem):
+    """Like one over a network where files must lie in folders that exist."""
+
+    protocol = "folders"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(LocalFileSystem._strip_protocol(str(path).removeprefix("folders://")))
+
+
+def test_a_file_system_where_folders_must_be_made(tmp_path: Path, rng: np.random.Generator) -> None:
+    fsspec.register_implementation("folders", FolderFileSystem, clobber=True)
+    state = trained(rng)
+    write(f"folders://{tmp_path}/a/b", state)
+    assert rows_of(open_checkpoint(f"folders://{tmp_path}/a/b")) == state.tables
+    assert (tmp_path / "a" / "b" / "manifest.json").exists()
+
+
 # Full disks
 
 
@@ -284,6 +306,12 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, rng: np.random.Ge
     (tmp_path / "file").write_text("")
     with pytest.raises(ParameterServerError, match=r"file/.*could not be made.*Not a directory"):
         write(str(tmp_path / "file" / "x"), trained(rng))
+
+
+def test_a_bucket_that_does_not_exist_is_not_made(bucket: str, rng: np.random.Generator) -> None:
+    with pytest.raises(ParameterServerError, match="s3://no-such-bucket/x/.*could not be written"):
+        write("s3://no-such-bucket/x", trained(rng))
+    assert not fsspec.filesystem("s3").exists("no-such-bucket")
 
 
 def test_a_shard_that_fails_leaves_nothing(place: str, rng: np.random.Generator) -> None:

@@ -26,6 +26,7 @@ from weiml.errors import ParameterServerError
 __all__ = ["Folder", "failing", "opened"]
 
 _HIDDEN = ".partial"
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "r2", "b2"}
 
 
 @contextmanager
@@ -148,15 +149,18 @@ class Folder:
     # Writing
 
     def make(self) -> None:
-        """Make the folder and those above it."""
+        """Make the folder and those above it, where a file needs one to lie in."""
+        if self.place.partition("://")[0] in _OBJECT_STORES:
+            return  # and a bucket is not made by the way
         with failing(self.place, "made"):
             fs, path = opened(self.place)
             fs.makedirs(path, exist_ok=True)
 
     def make_child(self, name: str) -> None:
-        """Make a folder in this one, which exists if it is local."""
+        """Make a folder in this one, which must exist if it is local."""
         if not self.is_local:
-            return  # objects need none
+            (self / name).make()
+            return
         with failing(self.path_of(name), "made"):
             os.mkdir(self.path_of(name))
 
