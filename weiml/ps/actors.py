@@ -364,9 +364,11 @@ class ShardActor:
         """Forget what was loaded."""
         self._shard.unstage()
 
-    async def restore(self, chain: Chain) -> None:
-        """As a new process of a lost shard: become what a checkpoint says."""
+    async def restore(self, chain: Chain, live: list[int]) -> None:
+        """As a new process of a lost shard: become what a checkpoint says, with these workers."""
         await asyncio.to_thread(self._shard.restore, chain)
+        self._shard.set_live(live)
+        self._follows = True
 
     async def start(self) -> dict[str, Any]:
         """Remember the event loop, begin to export metrics; returns `hello`."""

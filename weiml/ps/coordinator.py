@@ -367,10 +367,11 @@ class Coordinator:
         """Return a new process for a shard that has what a checkpoint says of its buckets."""
         while True:
             partition = self._decided or self._partition
-            process = await self._start_process(shard, partition, member.epoch + 1, Role.PRIMARY)
+            # Not as a primary: a coordinator that starts again meanwhile would take it for restored.
+            process = await self._start_process(shard, partition, member.epoch, Role.STANDBY)
             try:
-                await process.handle.restore.remote(chain)
-                await process.handle.call.remote("set_live", await self._live(shard))
+                await process.handle.restore.remote(chain, await self._live(shard))
+                await process.handle.promote.remote(member.epoch + 1)
             except BaseException:
                 ray.kill(process.handle, no_restart=True)
                 raise
