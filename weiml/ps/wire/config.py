@@ -46,7 +46,7 @@ class WireConfig:
     two bytes instead of eight."""
     dictionary_keys: int = 1 << 22
     """Of packed keys: how many a client numbers per shard before it begins anew. Costs the shard 8
-    bytes each and the client 36."""
+    bytes each and the client 22 to 43."""
     key_cache_mib: float = 0.0
     """Key lists that a client believes each shard to remember, so that 16 bytes stand for a list
     sent again, as by the push that follows a pull; 0 sends every list."""
