@@ -175,6 +175,18 @@ def test_a_new_payload_is_zero_even_where_a_row_was_deleted(rng: np.random.Gener
     assert not store.rows(addresses).any()
 
 
+@pytest.mark.parametrize("words", [2, 6])
+def test_payloads_that_look_like_keys_are_not_found(words: int) -> None:
+    keys = keys_of(np.arange(1, 12, dtype=np.uint64) << np.uint64(40))
+    other = keys_of(array([(1 << 40) + 1]))
+    store = RowStore(2, words)
+    addresses, _ = store.find_or_insert(keys)
+    looks = hashes_of(other) + np.uint64(1)  # what its slot would begin with
+    store.set_rows(addresses, np.tile(looks.view(np.uint32), (keys.size, words // 2)))
+    assert store.find(other).tolist() == [0]
+    assert (store.find(keys) == addresses).all()
+
+
 def test_repeated_keys_in_one_call_are_one_row() -> None:
     keys = array([7, 5, 7, 7, 5, 9])
     store = RowStore(4, WORDS)

@@ -133,7 +133,6 @@ class RowStore:
             if failed:
                 waiting = np.bincount(self._buckets(keys[which]), minlength=self.num_buckets)
                 buckets = np.flatnonzero(waiting)
-                touched[buckets] = True
                 self._grow(buckets, waiting[buckets])
         if len(parts) == 1:
             return parts[0]
