@@ -81,7 +81,7 @@ def compare(clicks: Clicks, law: Law, bits: int, rounds: int) -> Case:
         quality=f"progressive log-loss {loss:.4f} (true model {clicks.noise:.4f}); {others}",
         regime=f"{clicks.examples:,} examples x 39 slots, {law}, {clicks.keys:,} distinct keys; "
         f"Parquet of uint64 columns in page cache, table empty at the start; ours on {SHARDS} "
-        f"embedded shards, last run: {stages} (prepare beside the others, in the thread that reads)",
+        f"embedded shards, last run: {stages} (prepare beside the others, in the reading thread)",
         n=rounds,
     )
 

@@ -1,4 +1,4 @@
-"""What happens to a simulated group while it is used: kills, moves, checkpoints, in random order."""
+"""What happens to a simulated group while it is used: kills, moves, checkpoints, at random."""
 
 from __future__ import annotations
 

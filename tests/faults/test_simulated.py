@@ -7,6 +7,7 @@ others; a failing one is named by its seed, and is the same each time.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_bsp_is_bit_equal_to_serial_training_whatever_is_killed_and_moved(
 
         chaos = Chaos(world, ps, EXACT, (1, 2, 3))
         following = world.spawn(follow)
-        world.join([world.spawn(lambda c=c: train(c)) for c in clients])
+        world.join([world.spawn(partial(train, c)) for c in clients])
         chaos.stop()
         ended.append(True)
         world.join([following])
@@ -143,7 +144,7 @@ def test_asp_has_every_acknowledged_push_and_none_twice(
             return client
 
         jobs = [(0, 60), (1, 30), (None, 60), (None, 30)]
-        running = [world.spawn(lambda job=job: push(*job)) for job in jobs]
+        running = [world.spawn(partial(push, *job)) for job in jobs]
         clients = world.join(running)
         chaos.stop()
         assert chaos.errors == []
@@ -172,7 +173,7 @@ def test_ssp_keeps_its_bound_when_shards_are_killed_and_moved(
                 world.sleep(0.05 if client.worker else 0.01)
             client.finish()
 
-        world.join([world.spawn(lambda c=c: train(c)) for c in clients])
+        world.join([world.spawn(partial(train, c)) for c in clients])
         chaos.stop()
         assert chaos.errors == []
         assert (value(ps) == 40).all()
@@ -198,7 +199,7 @@ def test_workers_that_start_again_in_the_middle_of_a_step_leave_no_trace_of_it(
                 world.sleep(0.01)
             client.finish()
 
-        world.join([world.spawn(lambda w=w: train(w)) for w in range(2)])
+        world.join([world.spawn(partial(train, w)) for w in range(2)])
         chaos.stop()
         assert chaos.errors == []
         training.assert_equal(training.content(ps), serial)

@@ -367,7 +367,7 @@ class Coordinator:
         """Return a new process for a shard that has what a checkpoint says of its buckets."""
         while True:
             partition = self._decided or self._partition
-            # Not as a primary: a coordinator that starts again meanwhile would take it for restored.
+            # No primary yet: a coordinator that starts again meanwhile would take it for restored.
             process = await self._start_process(shard, partition, member.epoch, Role.STANDBY)
             try:
                 await process.handle.restore.remote(chain, await self._live(shard))
