@@ -90,6 +90,10 @@ class LogisticRegression(Model):
             before = state.copy()
             result = self.train_rows(fetch.prepared, row_addresses(state))
             differences = state - before
+        if missed_by is not None:
+            # Asked for before the push, it could still act after it, and then be mended twice.
+            with self.stages.timed("pull"):
+                missed_by.tickets[TABLE].wait()
         with self.stages.timed("push"):
             keys = fetch.prepared.keys
             client.push(TABLE, keys, differences, what="differences")
