@@ -8,9 +8,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.harness import Case, interleaved
+from benchmarks.zipf import FLAT, SLOTS, STEEP, Clicks
 
 KEYS = [
     *("benchmark", "case", "value", "unit", "peer", "peer_value", "ratio"),
@@ -70,3 +72,26 @@ def test_an_unknown_benchmark_is_refused_with_the_known(root: Path) -> None:
     known = done.stderr.partition("there are: ")[2]
     assert {"hashing", "ps_kernels", "train_transports"} <= set(known.strip().split(", "))
     assert "harness" not in known
+
+
+def test_vowpal_wabbit_gets_the_same_clicks(tmp_path: Path) -> None:
+    clicks = Clicks.write(tmp_path, 300, STEEP, bits=20)
+    assert clicks.text is not None
+    table = pq.read_table(clicks.parquet)
+    lines = clicks.text.read_text().splitlines()
+    assert len(lines) == table.num_rows == clicks.examples == 300
+    keys = [table[name].to_pylist() for name in SLOTS]
+    assert clicks.keys == len({key for column in keys for key in column})
+    for i, line in enumerate(lines):
+        label, space, *features = line.split(" ")
+        assert (label, space) == ("1" if table["label"][i].as_py() else "-1", "|f")
+        assert features == [str(column[i] % 2**20) for column in keys]
+
+
+def test_generated_clicks_are_the_same_each_time_and_flatter_laws_have_more_keys(
+    tmp_path: Path,
+) -> None:
+    first, again = (Clicks.write(tmp_path / name, 500, STEEP) for name in "ab")
+    assert pq.read_table(first.parquet).equals(pq.read_table(again.parquet))
+    assert Clicks.write(tmp_path / "c", 500, FLAT).keys > 2 * first.keys
+    assert 0.3 < first.noise < 0.5
