@@ -20,8 +20,9 @@ _MIB = 1 << 20
 class WireConfig:
     """How one client's rows and keys travel. By default as they are, so that nothing is rounded.
 
-    ``WireConfig(pull="bfloat16", push="bfloat16", keys="packed", key_cache_mib=64)`` is the first
-    thing to try on a slow network; docs/ps-tuning.md has what each knob does to bytes and quality.
+    The first thing to try on a slow network is ``WireConfig(pull="bfloat16", push="bfloat16",
+    keys="packed", key_cache_mib=64, omit_new=True)``; docs/ps-tuning.md has what each knob does to
+    bytes and quality.
     """
 
     pull: Codec = "float32"
