@@ -20,6 +20,7 @@ FOLDER_FILES = {
     "ps/optimizers/test_known_answers.py",
     "ps/optimizers/test_references.py",
     "ps/wire/test_client.py",
+    "train/test_wire.py",
 }
 DRAWERS = {"utils", "util", "helpers", "misc", "common", "tools"}
 UNFINISHED = ("TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImpl" + "emented", "pass  " + "#")
