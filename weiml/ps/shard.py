@@ -294,6 +294,16 @@ class Shard(ShardContent):
             self._release()
         return lost
 
+    def drop_vector(self, name: str) -> None:
+        """Remove a vector, if there is one, and what is held for it."""
+
+        def kept(push: Held) -> Held:
+            gone = push.verb == "push_vector" and push.name == name
+            return replace(push, keys=push.keys[:0]) if gone else push
+
+        super().drop_vector(name)
+        self._keep_held(kept)
+
     def expire(self, table: str, step: int, now_s: float) -> int:
         """Remove the rows that the table's expiry rule gives up; `step` 0 is the clock's."""
         return super().expire(table, step or self._step, now_s)
@@ -345,9 +355,13 @@ class Shard(ShardContent):
         if not (self._held and len(buckets)):
             return
         kept = np.setdiff1d(np.arange(self.partition.num_buckets), buckets)
+        self._keep_held(lambda push: self._part(push, kept))
+
+    def _keep_held(self, kept: Callable[[Held], Held]) -> None:
+        """Hold of each push what `kept` leaves of it, if that is anything."""
         before, self._held = self._held, {}
         for at, pushes in before.items():
-            parts = [part for part in (self._part(p, kept) for p in pushes) if len(part.keys)]
+            parts = [part for part in map(kept, pushes) if len(part.keys)]
             if parts:
                 self._held[at] = parts
         self._news_dropped |= set(before)  # all that is left is told anew

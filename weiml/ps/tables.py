@@ -298,7 +298,10 @@ class SparseTable:
 
     def remove_rows(self, keys: np.ndarray, sequence: int) -> None:
         """Remove rows, as another shard did that this one follows."""
-        self._delete(self._keys(keys), sequence)
+        keys = self._keys(keys)
+        self._delete(keys, sequence)
+        # Those that were never here too: whoever is told what changed since then may have them.
+        self.changes.add(sequence, keys)
 
     def scan(self, buckets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return keys uint64 (n,) and rows uint32 (n, payload_words) of `buckets`, in order."""
