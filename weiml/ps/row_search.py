@@ -13,8 +13,9 @@ hash bits that name the bucket, bytes of a slot, slots of a home group, bytes fr
 are asked for ahead. Slots of 16 bytes have groups of four, a cache line, and start at its start.
 
 A miss takes 100 ns and more, so a search goes in rounds: all keys of a block ask for their first
-lines, long before these are looked at; those that must look on ask for the next line and wait for
-the next round. Nothing branches on what a line holds, for that cannot be foretold.
+lines long before these are looked at; those that are not there but may lie further on ask for the
+next line and wait for the next round. Nothing branches on what a line holds, for that cannot be
+foretold.
 """
 
 from __future__ import annotations
@@ -123,28 +124,15 @@ def _ask_for_lines(homes: np.ndarray, bits: np.uint64, h: np.uint64) -> int:
     return at
 
 
-@numba.njit(inline="always")
-def _look_at_two_lines(at: int, tag: np.uint64) -> tuple[Any, Any]:
-    """Return the payload's address, or where to look further, or 0; and 1 where to look further."""
-    equal = equal_in_two_lines(at, tag + _ONE)
-    on = np.int64(load_u64(at + 112) - _ONE < tag)
-    prefetch(at + (on << 7))
-    return _payload(at, equal) | ((at + 128) & -on), on
-
-
-@numba.njit(inline="always")
-def _look_at_line(at: int, tag: np.uint64) -> tuple[Any, Any]:
-    equal = equal_in_line(at, tag + _ONE)
-    on = np.int64(load_u64(at + 48) - _ONE < tag)
-    prefetch(at + (on << 6))
-    return _payload(at, equal) | ((at + 64) & -on), on
-
-
 @numba.njit(cache=True, nogil=True)
-def _find_in_lines(
+def _look_at_lines(
     homes: np.ndarray, bits: np.uint64, hashes: np.ndarray, out: np.ndarray, left: np.ndarray
-) -> None:
-    """Find hashes among 16-byte slots; `left` is room for as many numbers."""
+) -> int:
+    """Look for hashes in 16-byte slots in the lines of their homes and the ones behind.
+
+    Writes payload addresses or 0 to `out` (n,), the numbers of those with 0 to `left`, and returns
+    how many these are. The fewer instructions a key takes, the more misses are under way.
+    """
     n = out.size
     count = np.uint64(0)
     for i in range(min(AHEAD, n)):
@@ -152,17 +140,11 @@ def _find_in_lines(
     for i in range(n):
         if i + AHEAD < n:
             out[i + AHEAD] = _ask_for_lines(homes, bits, hashes[i + AHEAD])
-        out[i], on = _look_at_two_lines(out[i], (hashes[i] << bits) >> bits)
+        equal = equal_in_two_lines(out[i], ((hashes[i] << bits) >> bits) + _ONE)
+        out[i] = _payload(out[i], equal)
         left[count] = i
-        count += np.uint64(on)
-    while count:
-        still = np.uint64(0)
-        for k in range(count):
-            j = np.uint64(left[k])
-            out[j], on = _look_at_line(out[j], (hashes[j] << bits) >> bits)
-            left[still] = j
-            still += np.uint64(on)
-        count = still
+        count += np.uint64(equal == 0)
+    return int(count)
 
 
 @numba.njit(inline="always")
@@ -173,25 +155,11 @@ def _ask_for_slots(homes: np.ndarray, shape: np.ndarray, bits: np.uint64, h: np.
     return at
 
 
-@numba.njit(inline="always")
-def _look_at_slot(at: int, tag: np.uint64, slot: int) -> tuple[Any, Any]:
-    found = load_u64(at) - _ONE
-    on = np.int64(found < tag)
-    prefetch(at + (slot & -on))
-    return ((at + 8) & -np.int64(found == tag)) | ((at + slot) & -on), on
-
-
-@numba.njit(inline="always")
-def _look_at_two_slots(at: int, tag: np.uint64, slot: int) -> tuple[Any, Any]:
-    """As `_look_at_slot`; the first of the two counts only where its tag is not smaller."""
-    return _look_at_slot(at + (slot & -np.int64(load_u64(at) - _ONE < tag)), tag, slot)
-
-
 @numba.njit(cache=True, nogil=True)
-def _find_in_slots(
+def _look_at_slots(
     homes: np.ndarray, shape: np.ndarray, hashes: np.ndarray, out: np.ndarray, left: np.ndarray
-) -> None:
-    """Find hashes among slots of any size; `left` is room for as many numbers."""
+) -> int:
+    """Do as `_look_at_lines` in slots of any size, their homes and the slots behind."""
     n = out.size
     bits = np.uint64(shape[0])
     slot = shape[1]
@@ -201,16 +169,49 @@ def _find_in_slots(
     for i in range(n):
         if i + AHEAD < n:
             out[i + AHEAD] = _ask_for_slots(homes, shape, bits, hashes[i + AHEAD])
-        out[i], on = _look_at_two_slots(out[i], (hashes[i] << bits) >> bits, slot)
+        at = out[i]
+        stored = ((hashes[i] << bits) >> bits) + _ONE
+        first = np.int64(load_u64(at) == stored)
+        second = np.int64(load_u64(at + slot) == stored)
+        out[i] = ((at + 8) & -first) | ((at + slot + 8) & -second)
         left[count] = i
-        count += np.uint64(on)
+        count += np.uint64(first | second == 0)
+    return int(count)
+
+
+@numba.njit(cache=True, nogil=True)
+def _look_behind(
+    homes: np.ndarray, shape: np.ndarray, hashes: np.ndarray, out: np.ndarray, left: np.ndarray
+) -> None:
+    """Look for the hashes numbered by `left` behind what was looked at at first."""
+    bits = np.uint64(shape[0])
+    slot = shape[1]
+    lines = slot == 16
+    step = 64 if lines else slot
+    count = 0
+    for i in left:
+        h = hashes[i]
+        at = home_of(homes, h >> (np.uint64(64) - bits), h << bits, slot * shape[2]) + 2 * step
+        prefetch(at)
+        on = load_u64(at - slot) - _ONE < (h << bits) >> bits
+        out[i] = at & -np.int64(on)
+        left[count] = i
+        count += on
     while count:
-        still = np.uint64(0)
+        still = 0
         for k in range(count):
-            j = np.uint64(left[k])
-            out[j], on = _look_at_slot(out[j], (hashes[j] << bits) >> bits, slot)
-            left[still] = j
-            still += np.uint64(on)
+            i = left[k]
+            at = out[i]
+            tag = (hashes[i] << bits) >> bits
+            on = load_u64(at + step - slot) - _ONE < tag
+            if lines:
+                found = _payload(at, equal_in_line(at, tag + _ONE))
+            else:
+                found = (at + 8) & -np.int64(load_u64(at) == tag + _ONE)
+            prefetch(at + step)
+            out[i] = found | ((at + step) & -np.int64(on))
+            left[still] = i
+            still += on
         count = still
 
 
@@ -225,9 +226,10 @@ def find_rows(homes: np.ndarray, shape: np.ndarray, keys: np.ndarray, out: np.nd
         for i in range(part.size):
             hashes[i] = mix64(keys[start + i])
         if shape[1] == 16:
-            _find_in_lines(homes, np.uint64(shape[0]), hashes, part, left)
+            count = _look_at_lines(homes, np.uint64(shape[0]), hashes, part, left)
         else:
-            _find_in_slots(homes, shape, hashes, part, left)
+            count = _look_at_slots(homes, shape, hashes, part, left)
+        _look_behind(homes, shape, hashes, part, left[:count])
         for i in range(part.size):
             missing += part[i] == 0
     return missing
