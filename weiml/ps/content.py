@@ -154,6 +154,7 @@ class ShardContent:
         for name, length in content.vectors.items():
             if name not in self.vectors:
                 self.vectors[name] = self._make_vector(length, None)
+                self.vectors[name].touched = self.sequence
         for name, (buckets, values) in content.numbers.items():
             own = np.isin(buckets, self._buckets).all()
             self._put_numbers(self.vectors[name] if own else self._arrivals(name), buckets, values)

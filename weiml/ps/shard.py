@@ -713,6 +713,8 @@ class Shard(ShardContent):
         """Apply the held pushes of every tick that all live workers have finished."""
         floor = self.clock.floor
         for at in sorted(at for at in self._held if floor is None or at[0] < floor):
+            if at[0] >= self.clock.ticks[at[1]]:  # a worker that comes back begins this tick anew
+                self._news_dropped.add(at)
             for push in self._held.pop(at):
                 self._apply(push)
         # What is applied is told with its rows; without a stand-by nobody else takes it from here.
