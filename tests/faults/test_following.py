@@ -87,7 +87,7 @@ class Histories:
 
     def keys(self, shard: Shard, config: TableConfig) -> np.ndarray:
         keys = np.unique(self.rng.integers(0, config.rows or 60, 12)).astype(np.uint64)
-        return keys[shard.partition.shards_of(keys, config.rows) == shard.index]
+        return np.asarray(keys[shard.partition.shards_of(keys, config.rows) == shard.index])
 
     def worker(self) -> int:
         return int(self.rng.integers(2))
@@ -256,8 +256,8 @@ def content(shard: Shard) -> dict[str, Any]:
     """Return all that a shard knows, fit to be compared."""
     tables = {}
     for name, table in shard.tables.items():
-        dense = isinstance(table, DenseTable)
-        keys, rows = table.scan(table.buckets if dense else np.arange(BUCKETS))
+        every = table.buckets if isinstance(table, DenseTable) else np.arange(BUCKETS)
+        keys, rows = table.scan(every)
         extras = {} if isinstance(table, DenseTable) else table.extras()
         filters = {n: (a.shape, a.tobytes()) for n, a in extras.items()}
         tables[name] = (table.config, keys.tolist(), rows.tobytes(), filters)
