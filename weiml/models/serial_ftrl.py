@@ -60,7 +60,11 @@ def ftrl_pass(
         longest = max(longest, own.size + starts[b + 1] - starts[b])
     # Rows are gathered, worked on side by side in vectors, and scattered.
     at = np.empty(longest, np.int64)
+    later = np.empty(longest, np.int64)  # addresses of the next example
     at[: own.size] = own
+    later[: own.size] = own
+    for j in range(starts[0], starts[min(1, labels.size)]):
+        later[own.size + j - starts[0]] = rows[positions[j]]
     x = np.ones(longest, np.float32)
     z = np.empty(longest, np.float32)
     n = np.empty(longest, np.float32)
@@ -72,13 +76,15 @@ def ftrl_pass(
         first = starts[b]
         keys = starts[b + 1] - first
         count = own.size + keys
+        at, later = later, at
         if b + 1 < labels.size:
-            for j in range(starts[b + 1], starts[b + 2]):
-                prefetch(rows[positions[j]])
+            start = starts[b + 1]
+            for j in range(starts[b + 2] - start):
+                address = rows[positions[start + j]]
+                prefetch(address)
+                later[own.size + j] = address
         for d in range(dense.shape[1]):
             x[1 + d] = dense[b, d]
-        for j in range(keys):
-            at[own.size + j] = rows[positions[first + j]]
         if values is not None:
             for j in range(keys):
                 x[own.size + j] = values[first + j]
