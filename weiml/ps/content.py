@@ -34,6 +34,8 @@ class ShardContent:
         self.partition = partition or Partition(config.num_shards, config.num_buckets)
         self.sequence = 0
         self.tables: dict[str, Table] = {}
+        self.born: dict[tuple[str, str], int] = {}
+        """("table" or "vector", name): the sequence number at which it was created or loaded."""
         self.vectors: dict[str, VectorPart] = {}
         self._arriving: dict[str, VectorPart] = {}
         """Numbers of buckets that are on their way here: readers must not see them yet. Rows that
@@ -44,6 +46,7 @@ class ShardContent:
         table = self.tables.get(config.name)
         if table is None:
             self.tables[config.name] = self._make_table(config)
+            self.born["table", config.name] = self.sequence
         elif table.config != config:
             raise ParameterServerError(
                 f"{self._where}: table {config.name!r} exists as {table.config}, "
@@ -55,8 +58,7 @@ class ShardContent:
         vector = self.vectors.get(name)
         if vector is None:
             self.sequence += 1
-            self.vectors[name] = self._make_vector(length, values)
-            self.vectors[name].touched = self.sequence
+            self._begin_vector(name, length, values)
         elif vector.length != length:
             raise ParameterServerError(
                 f"{self._where}: vector {name!r} exists with length {vector.length}, "
@@ -67,6 +69,7 @@ class ShardContent:
         """Remove a vector, if there is one."""
         if self.vectors.pop(name, None) is not None:
             self._arriving.pop(name, None)
+            del self.born["vector", name]
             self.sequence += 1
 
     def expire(self, table: str, step: int, now_s: float) -> int:
@@ -87,6 +90,7 @@ class ShardContent:
         own = np.asarray(buckets) if arriving else np.intersect1d(buckets, self._buckets)
         return ShardRows(
             tables=tuple(table.config for table in self.tables.values()),
+            born=dict(self.born),
             rows={name: table.scan(_here(table, own)) for name, table in self.tables.items()},
             vectors={name: vector.length for name, vector in self.vectors.items()},
             numbers={name: _numbers(part, own) for name, part in self.vectors.items()},
@@ -117,6 +121,7 @@ class ShardContent:
             gone[name] = keys[~present]
         return ShardRows(
             tables=tuple(table.config for table in self.tables.values()),
+            born=dict(self.born),
             rows=rows,
             gone=gone,
             whole=frozenset(whole),
@@ -153,8 +158,7 @@ class ShardContent:
                 self.tables[name].remove_rows(keys, self.sequence)
         for name, length in content.vectors.items():
             if name not in self.vectors:
-                self.vectors[name] = self._make_vector(length, None)
-                self.vectors[name].touched = self.sequence
+                self._begin_vector(name, length, None)
         for name, (buckets, values) in content.numbers.items():
             own = np.isin(buckets, self._buckets).all()
             self._put_numbers(self.vectors[name] if own else self._arrivals(name), buckets, values)
@@ -207,8 +211,10 @@ class ShardContent:
             if isinstance(table, SparseTable) and table.config.admission is not None
         }
 
-    def _make_vector(self, length: int, values: np.ndarray | None) -> VectorPart:
-        return VectorPart(length, self.partition.num_buckets, self._buckets, values)
+    def _begin_vector(self, name: str, length: int, values: np.ndarray | None) -> None:
+        part = VectorPart(length, self.partition.num_buckets, self._buckets, values)
+        part.touched = self.born["vector", name] = self.sequence
+        self.vectors[name] = part
 
     def _put_numbers(self, part: VectorPart, buckets: np.ndarray, values: np.ndarray) -> None:
         part.put(buckets, values)

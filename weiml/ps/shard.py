@@ -424,7 +424,9 @@ class Shard(ShardContent):
 
     def take(self, rows: ShardRows) -> None:
         """As a stand-by that is copied to: take over rows."""
+        self._drop_others(rows)
         self.import_rows(rows)
+        self.born = dict(rows.born)
         self.sequence -= 1
 
     def apply_update(self, update: ShardUpdate) -> None:
@@ -441,6 +443,7 @@ class Shard(ShardContent):
         self._drop_others(update.content)
         self.sequence = update.sequence - 1  # taking rows over counts one
         self.import_rows(update.content)
+        self.born = dict(update.content.born)
         self._held = {at: pushes for at, pushes in self._held.items() if at in update.held_left}
         for client, seq in update.clients.items():
             self._applied.pop(client, None)
@@ -459,13 +462,14 @@ class Shard(ShardContent):
         self.forget_news()
 
     def _drop_others(self, content: ShardRows) -> None:
-        """Drop tables and vectors that the sender does not have, or has otherwise."""
-        configs = {config.name: config for config in content.tables}
-        for name in [n for n, t in self.tables.items() if configs.get(n) != t.config]:
-            del self.tables[name]
-        for name in [n for n, v in self.vectors.items() if content.vectors.get(n) != v.length]:
-            del self.vectors[name]
-            self._arriving.pop(name, None)
+        """Drop tables and vectors that the sender does not have, or has anew."""
+        anew = {made for made, at in self.born.items() if content.born.get(made) != at}
+        for kind, name in anew:
+            if kind == "table":
+                self.tables.pop(name, None)
+            else:
+                self.vectors.pop(name, None)
+                self._arriving.pop(name, None)
 
     # A rescale, step by step; see `weiml.ps.rescale`
 
@@ -607,6 +611,9 @@ class Shard(ShardContent):
         assert self._staged is not None
         self.sequence += 1
         self.tables, self.vectors = self._staged.tables, self._staged.vectors
+        made = [("table", name) for name in self.tables]
+        made += [("vector", name) for name in self.vectors]
+        self.born = dict.fromkeys(made, self.sequence)
         self._arriving = {}
         self._staged = None
         for table in self.tables.values():

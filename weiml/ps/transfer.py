@@ -52,6 +52,9 @@ class ShardRows:
     """Rows and numbers of some buckets, with the definitions they need."""
 
     tables: tuple[TableConfig, ...] = ()
+    born: dict[tuple[str, str], int] = field(default_factory=dict)
+    """("table" or "vector", name): when the sender made it. A stand-by that has an earlier one of
+    that name begins it anew."""
     rows: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     """Table: (keys uint64 (n,), payload uint32 (n, words))."""
     gone: dict[str, np.ndarray] = field(default_factory=dict)
