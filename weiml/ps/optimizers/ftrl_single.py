@@ -16,7 +16,16 @@ import numpy as np
 from numba import types
 
 from weiml.ps.kernels import ftrl_weight
-from weiml.ps.memory import floats, integers, load_f32, load_u32, store_f32, store_u32
+from weiml.ps.memory import (
+    floats,
+    integers,
+    load_f32,
+    load_u32,
+    load_u64,
+    store_f32,
+    store_u32,
+    store_u64,
+)
 
 __all__ = ["apply_block", "apply_single", "read_block", "read_single"]
 
@@ -42,22 +51,23 @@ def _stepped(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _step(
-    z: np.ndarray,
-    n: np.ndarray,
+    state: np.ndarray,
     grads: np.ndarray,
     alpha: np.float32,
     beta: np.float32,
     l1: np.float32,
     l2: np.float32,
 ) -> None:
+    """Apply gradients (n,) to rows `state` (2n,), which is z, n, z, n and so on."""
     for i in range(grads.size):
-        z[i], n[i] = _stepped(z[i], n[i], grads[i], alpha, beta, l1, l2)
+        state[2 * i], state[2 * i + 1] = _stepped(
+            state[2 * i], state[2 * i + 1], grads[i], alpha, beta, l1, l2
+        )
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _weights(
-    z: np.ndarray,
-    n: np.ndarray,
+    state: np.ndarray,
     out: np.ndarray,
     alpha: np.float32,
     beta: np.float32,
@@ -65,37 +75,29 @@ def _weights(
     l2: np.float32,
 ) -> None:
     for i in range(out.size):
-        out[i] = ftrl_weight(z[i], n[i], alpha, beta, l1, l2)
+        out[i] = ftrl_weight(state[2 * i], state[2 * i + 1], alpha, beta, l1, l2)
 
 
 @numba.njit(inline="always")
-def _load(addresses: np.ndarray, z: np.ndarray, n: np.ndarray) -> None:
-    for i in range(addresses.size):
-        z[i] = load_f32(addresses[i])
-        n[i] = load_f32(addresses[i] + 4)
-
-
-@numba.njit(inline="always")
-def _store(addresses: np.ndarray, z: np.ndarray, n: np.ndarray) -> None:
-    for i in range(addresses.size):
-        store_f32(addresses[i], z[i])
-        store_f32(addresses[i] + 4, n[i])
-
-
-@numba.njit(inline="always")
-def _repeats(addresses: np.ndarray, z: np.ndarray) -> bool:
-    """Return whether an address occurs twice; `z` is what the rows hold, and go on to hold.
+def _load_marked(addresses: np.ndarray, rows: np.ndarray) -> bool:
+    """Copy rows (z, n) to `rows` and leave marks in them; return whether an address occurs twice.
 
     Each row is made to hold its own number for a moment: one named twice holds the last only.
     """
     for i in range(addresses.size):
+        rows[i] = load_u64(addresses[i])
         store_u32(addresses[i], np.uint32(i))
     clash = np.uint32(0)
     for i in range(addresses.size):
         clash |= load_u32(addresses[i]) ^ np.uint32(i)
-    for i in range(addresses.size if clash else 0):
-        store_f32(addresses[i], z[i])
     return clash != 0
+
+
+@numba.njit(inline="always")
+def _store_backwards(addresses: np.ndarray, rows: np.ndarray) -> None:
+    """Put back what `_load_marked` copied: of a row named twice the first, which has no mark."""
+    for i in range(addresses.size - 1, -1, -1):
+        store_u64(addresses[i], rows[i])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -107,21 +109,21 @@ def _apply(
     l1: np.float32,
     l2: np.float32,
 ) -> None:
-    z, n = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
+    rows = np.empty(_ROWS, np.uint64)
+    state = rows.view(np.float32)
     for start in range(0, addresses.size, _ROWS):
         part = addresses[start : start + _ROWS]
-        _load(part, z, n)
-        if _repeats(part, z):
+        if _load_marked(part, rows):
+            _store_backwards(part, rows)
             for i in range(start, start + part.size):
                 at = addresses[i]
-                one, other = _stepped(
-                    load_f32(at), load_f32(at + 4), column[i], alpha, beta, l1, l2
-                )
-                store_f32(at, one)
-                store_f32(at + 4, other)
+                z, n = _stepped(load_f32(at), load_f32(at + 4), column[i], alpha, beta, l1, l2)
+                store_f32(at, z)
+                store_f32(at + 4, n)
         else:
-            _step(z, n, column[start : start + _ROWS], alpha, beta, l1, l2)
-            _store(part, z, n)
+            _step(state, column[start : start + _ROWS], alpha, beta, l1, l2)
+            for i in range(part.size):
+                store_u64(part[i], rows[i])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -133,10 +135,13 @@ def _read(
     l1: np.float32,
     l2: np.float32,
 ) -> None:
-    z, n = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
+    rows = np.empty(_ROWS, np.uint64)
+    state = rows.view(np.float32)
     for start in range(0, addresses.size, _ROWS):
-        _load(addresses[start : start + _ROWS], z, n)
-        _weights(z, n, column[start : start + _ROWS], alpha, beta, l1, l2)
+        part = addresses[start : start + _ROWS]
+        for i in range(part.size):
+            rows[i] = load_u64(part[i])
+        _weights(state, column[start : start + _ROWS], alpha, beta, l1, l2)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
