@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -50,6 +51,9 @@ class _ShardWriter:
         self.spec = spec
         self.part = part
         self.place = f"{spec.prefix}shard-{part.index:05d}"
+        if spec.folder.is_local and spec.folder.exists(self.place):
+            # What a process wrote that died meanwhile, or may still write: not to be mixed with.
+            self.place += f"-{uuid.uuid4().hex[:8]}"
         self.held = np.zeros(spec.num_buckets, bool)
         self.held[part.buckets] = True
         self.syncer = syncer
