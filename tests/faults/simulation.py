@@ -17,6 +17,8 @@ import random
 import selectors
 import threading
 import types
+import uuid
+import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
 
-from weiml.ps import actors, client, coordinator, ray_transport, rescale
+from weiml.ps import actors, client, coordinator, group_checkpoints, ray_transport, rescale
 from weiml.ps.shard import READS, WRITES
 
 __all__ = ["Process", "World", "simulated"]
@@ -94,9 +96,9 @@ class Process:
     alive: bool = True
     instance: Any = None
     reconstructed: bool = False
-    calls: set[_Call] = field(default_factory=set)
-    """Those whose answer has not arrived."""
-    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    calls: dict[_Call, None] = field(default_factory=dict)
+    """Those whose answer has not arrived, in their order."""
+    tasks: dict[asyncio.Task[Any], None] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -173,6 +175,7 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.names_of = random.Random(seed)  # of clients and files
         self.loop = _Loop()
         self.actors: list[Actor] = []
         self.processes: list[Process] = []
@@ -180,6 +183,8 @@ class World:
         self.refs: dict[int, _Ref] = {}
         self.closed = False
         self.agents: list[_Agent] = []
+        self.trace = 0
+        """A hash of all that has arrived where, and when."""
 
     # Time and chance
 
@@ -208,8 +213,15 @@ class World:
         return agent
 
     def join(self, agents: list[_Agent], limit_s: float = 1000.0) -> list[Any]:
-        """Let the world go on until programs have ended; return what they did, or raise."""
-        self.until(lambda: all(a.done or a.error for a in agents), "programs to end", limit_s)
+        """Let the world go on until programs have ended; return what they did, or raise.
+
+        The first error ends the wait: the others may wait for the one that failed.
+        """
+        self.until(
+            lambda: all(a.done for a in agents) or any(a.error for a in agents),
+            "programs to end",
+            limit_s,
+        )
         for agent in agents:
             if agent.error is not None:
                 raise agent.error
@@ -300,12 +312,14 @@ class World:
 
     def _arrive(self, actor: Actor, call: _Call) -> None:
         process = actor.process
+        event = f"{self.trace} {self.loop.now_s} {actor.name} {call.method}"
+        self.trace = zlib.crc32(event.encode())
         if actor.gone:
             self.loop.call_later(self.delay(), self._fail, call)
         elif process is None:
             actor.waiting.append(call)
         else:
-            process.calls.add(call)
+            process.calls[call] = None
             context = contextvars.copy_context()
             context.run(_here.set, process)
             self.loop.create_task(self._serve(process, call), context=context)
@@ -333,7 +347,7 @@ class World:
     def _answer(self, process: Process, call: _Call, outcome: Any) -> None:
         if not process.alive or call not in process.calls:
             return
-        process.calls.discard(call)
+        del process.calls[call]
         if call.ref.future.done():
             return
         if isinstance(outcome, Exception):
@@ -448,8 +462,8 @@ def simulated(seed: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)
         here = (options.get("context") or contextvars.copy_context()).get(_here)
         if here is not None:
-            here.tasks.add(task)
-            task.add_done_callback(here.tasks.discard)
+            here.tasks[task] = None
+            task.add_done_callback(lambda done: here.tasks.pop(done, None))
         return task
 
     async def inline(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -475,8 +489,9 @@ def simulated(seed: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with monkeypatch.context() as patch:
         for module in (actors, coordinator, ray_transport):
             patch.setattr(module, "ray", ray)
-        for module in (actors, client, coordinator, ray_transport, rescale):
+        for module in (actors, client, coordinator, group_checkpoints, ray_transport, rescale):
             patch.setattr(module, "time", clock)
+        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=world.names_of.getrandbits(128)))
         patch.setattr(asyncio, "to_thread", inline)
         patch.setattr(os, "getpid", pid)
         for module in (coordinator, ray_transport):

@@ -124,6 +124,25 @@ def test_bsp_is_bit_equal_to_serial_training_whatever_is_killed_and_moved(
     assert not world.names, "something is left running"
 
 
+def test_a_seed_gives_the_same_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traces: list[tuple[int, list[Any]]] = []
+    for seed in (7, 7, 8):
+        with simulated(seed, monkeypatch) as world:
+            with start(world, tmp_path / str(len(traces)), 0) as ps:
+                training.create(ps)
+                chaos = Chaos(world, ps, EXACT, (1, 2, 3))
+
+                def train(client: Client) -> None:
+                    for tick in range(TICKS):
+                        training.step(client, tick)
+                    client.finish()
+
+                world.join([world.spawn(partial(train, ps.client(w))) for w in range(2)])
+                chaos.stop()
+            traces.append((world.trace, chaos.struck))
+    assert traces[0] == traces[1] != traces[2]
+
+
 @seeds
 def test_asp_has_every_acknowledged_push_and_none_twice(
     seed: int, world: World, tmp_path: Path

@@ -25,7 +25,7 @@ from weiml.ps.dense import DenseTable
 from weiml.ps.functions import ShardView, find_function
 from weiml.ps.partition import Partition
 from weiml.ps.sender import encoded, read_rows, received, received_keys
-from weiml.ps.shard_parts import InTurn, control_of, cut, read_content, run_now
+from weiml.ps.shard_parts import InTurn, control_of, cut, held_of, read_content, run_now
 from weiml.ps.transfer import Held, RescaleState, ShardRows, ShardUpdate, Stamp
 from weiml.ps.wire import KeyReceiver, SomeRows
 
@@ -521,10 +521,11 @@ class Shard(ShardContent):
         Ticks that wait at the barrier are let through; what else was split by the old one gets
         `Moved` for an answer. `count` changes of shards that go are counted here from now on.
         """
-        if partition.version != self.partition.version:
-            self._passes = {(client, seq) for client, seq, _ in self._arrived.values()}
-            self.set_partition(partition)
-            self.sequence += 1 + count
+        if partition.version == self.partition.version:
+            return  # gone over already; or on its way to a later one, which `thaw` is to end
+        self._passes = {(client, seq) for client, seq, _ in self._arrived.values()}
+        self.set_partition(partition)
+        self.sequence += 1 + count
         self._frozen = False
         self.lift_barrier()
         self._release()
@@ -571,7 +572,7 @@ class Shard(ShardContent):
 
     def part(self, since: int | None, in_turn: InTurn = run_now) -> ShardPart | None:
         """Return one atomic cut for a checkpoint; see `weiml.ps.shard_parts.cut`."""
-        return cut(self, since, self.control(), in_turn)
+        return cut(self, since, self.control(), in_turn, self._all_held())
 
     def save(self, spec: CheckpointSpec) -> ShardRecord | None:
         """Write this shard's part of a checkpoint, all at once."""
@@ -630,6 +631,8 @@ class Shard(ShardContent):
         control = control_of(chain, self.index, self.partition)
         if control is not None:
             self.set_control(control)
+            for tick, worker, push in held_of(chain, self.index):
+                self._hold(tick, worker, push)
 
     def control(self) -> dict[str, Any]:
         """Return clock and clients as plain data, to be kept beside the rows."""
