@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 from weiml.errors import ParameterServerError
-from weiml.ps import SGD, EmbeddedParameterServer, TableConfig
+from weiml.ps import SGD, Adagrad, EmbeddedParameterServer, TableConfig
 from weiml.ps.base import GroupConfig
-from weiml.ps.checkpoint import CheckpointSpec, Folder, ShardRecord, write_checkpoint
+from weiml.ps.checkpoint import (
+    CheckpointSpec,
+    Folder,
+    ShardRecord,
+    open_checkpoint,
+    write_checkpoint,
+)
 from weiml.ps.shard import Shard
+from weiml.ps.transfer import Stamp
 
 KEYS = np.arange(100, dtype=np.uint64)
 TABLES = (
@@ -73,3 +80,48 @@ def test_a_group_trains_on_after_a_failed_save(tmp_path: Path) -> None:
             ps.save(str(tmp_path / "file" / "x"))
         ps.client().push("a", KEYS, np.ones((100, 1), np.float32))
         ps.save(str(tmp_path / "x"))
+
+
+def test_pushes_of_the_tick_under_way_are_restored_with_the_rest(tmp_path: Path) -> None:
+    config = GroupConfig(num_shards=1, num_workers=2, staleness=0)
+
+    def make() -> Shard:
+        return Shard(config, 0)
+
+    def ask(shard: Shard, verb: str, worker: int, seq: int, *arguments: object) -> None:
+        shard.serve(verb, Stamp(f"client-{worker}", seq, worker, 0), *arguments)
+
+    def push_both(shard: Shard) -> None:
+        shard.create_table(TableConfig("t", optimizer=Adagrad()))
+        shard.create_vector("v", 5, None)
+        for worker in range(2):
+            shard.join(worker, f"client-{worker}")
+        ones = np.ones((len(KEYS), 1), np.float32)
+        counts = (None, np.full(len(KEYS), 2, np.float32))
+        for worker in range(2):
+            ask(shard, "push", worker, 1, "t", KEYS, ones * (worker + 1), "gradients",
+                counts[worker], None)  # fmt: skip
+            differences = np.arange(5, dtype=np.float32) + worker
+            ask(shard, "push_vector", worker, 2, "v", np.arange(5), differences)
+        ask(shard, "tick", 0, 3)  # the other worker is still in its tick
+
+    shard, restored = make(), make()
+    push_both(shard)
+
+    def write(spec: CheckpointSpec) -> list[ShardRecord]:
+        record = shard.save(spec)
+        assert record is not None
+        return [record]
+
+    write_checkpoint(tmp_path / "x", write, num_buckets=1024, time_s=0)
+    restored.restore(open_checkpoint(tmp_path / "x"))
+    assert len(restored.tables["t"]) == 0
+    for one in (shard, restored):
+        for worker in range(2):
+            assert one.resume(f"client-{worker}", 3 - worker, worker, 1 - worker) == 0
+        ask(one, "tick", 1, 3)
+    state = shard.tables["t"].pull_state(KEYS)
+    assert state.any()
+    assert np.array_equal(restored.tables["t"].pull_state(KEYS), state)
+    assert shard.vectors["v"].values.tolist() == [1, 3, 5, 7, 9]
+    assert restored.vectors["v"].values.tolist() == [1, 3, 5, 7, 9]

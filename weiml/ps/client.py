@@ -81,6 +81,7 @@ class ShardedClient(Client):
         self._seqs = [0] * self._partition.num_shards
         self._epochs: dict[int, int] = {}  # of the processes that know what this client has done
         self._ticks_acknowledged = list(self._ticks)
+        self._lost: dict[int, list[tuple[int, int]]] = {}  # by shard, writes after … up to …
         self._tables: dict[str, TableConfig] = {}
         self._vectors: dict[str, int] = {}
 
@@ -418,13 +419,22 @@ class ShardedClient(Client):
             arguments = (self._id, done, worker, self._ticks_acknowledged[shard])
             try:
                 sent = self._transport.send(shard, "resume", *arguments)
-                self.counts["lost_writes"] += self._transport.result(shard, sent)
+                self._count_lost(shard, done, self._transport.result(shard, sent))
             except ShardGoneError as again:
                 gone = again
             else:
                 self._epochs[shard] = self._transport.epoch(sent)
                 return True
         return False
+
+    def _count_lost(self, shard: int, done: int, lost: int) -> None:
+        """Count the last `lost` of `done` writes as lost, those that no loss before this took."""
+        first = done - lost
+        before = self._lost.get(shard, [])
+        counted = sum(max(0, stop - max(start, first)) for start, stop in before)
+        self.counts["lost_writes"] += lost - counted
+        kept = [(start, min(stop, first)) for start, stop in before if start < first]
+        self._lost[shard] = [*kept, (first, done)]
 
     def _acted(self, parts: list[Part]) -> None:
         """Wait until a write has acted, wherever its buckets are by then."""
@@ -534,6 +544,7 @@ class ShardedClient(Client):
             self._ticks_acknowledged[s] if s in known else acknowledged for s in shards
         ]
         self._epochs = {s: epoch for s, epoch in self._epochs.items() if s in known}
+        self._lost = {s: lost for s, lost in self._lost.items() if s in known}
         self._sender.forget()
 
     # Names and checks

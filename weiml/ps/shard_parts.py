@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,18 @@ from weiml.ps.dense_snapshots import DenseSnapshot
 from weiml.ps.partition import Partition
 from weiml.ps.snapshots import TableSnapshot
 from weiml.ps.tables import SparseTable
+from weiml.ps.transfer import Held
 
-__all__ = ["InTurn", "control_of", "cut", "read_content", "run_now"]
+__all__ = [
+    "InTurn",
+    "control_of",
+    "cut",
+    "held_of",
+    "read_content",
+    "run_now",
+]
+
+_HELD = "held"
 
 InTurn = Callable[[Callable[[], Any]], Any]
 """Runs a function when the shard's one writer comes to it, and returns what it returned."""
@@ -28,7 +40,11 @@ def run_now(work: Callable[[], Any]) -> Any:
 
 
 def cut(
-    shard: ShardContent, since: int | None, control: dict[str, Any], in_turn: InTurn
+    shard: ShardContent,
+    since: int | None,
+    control: dict[str, Any],
+    in_turn: InTurn,
+    held: list[tuple[int, int, Held]],
 ) -> ShardPart | None:
     """Return the shard's state of this moment, or its changes after sequence number `since`.
 
@@ -63,6 +79,7 @@ def cut(
         tables=parts,
         vectors=vectors,
         control=control,
+        arrays={_HELD: _packed(held)} if held else {},
     )
 
 
@@ -91,6 +108,11 @@ def read_content(template: ShardContent, chain: Chain) -> ShardContent:
         if isinstance(table, SparseTable):
             table.load_extras(extras.arrays, content.sequence)
     return content
+
+
+def held_of(chain: Chain, shard: int) -> list[tuple[int, int, Held]]:
+    """Return the pushes that a saved shard held."""
+    return _unpacked(chain.arrays(shard).get(_HELD))
 
 
 def control_of(chain: Chain, shard: int, partition: Partition) -> dict[str, Any] | None:
@@ -137,3 +159,35 @@ class _SnapshotChunks:
 
 def _extras(table: Table) -> dict[str, np.ndarray]:
     return {} if isinstance(table, DenseTable) else table.extras()
+
+
+def _packed(held: list[tuple[int, int, Held]]) -> np.ndarray:
+    """Return pushes that wait for the end of their tick as bytes: uint8 (n,), an ``npz`` file."""
+    arrays: dict[str, Any] = {}
+    for number, (tick, worker, push) in enumerate(held):
+        arrays[f"{number}.at"] = np.array([tick, worker])
+        for field in fields(push):
+            value = getattr(push, field.name)
+            if value is not None:
+                arrays[f"{number}.{field.name}"] = np.asarray(value)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return np.frombuffer(file.getbuffer(), np.uint8)
+
+
+def _unpacked(content: np.ndarray | None) -> list[tuple[int, int, Held]]:
+    """Return what `_packed` was given; nothing for None."""
+    if content is None:
+        return []
+    held: list[tuple[int, int, Held]] = []
+    with np.load(io.BytesIO(content.tobytes()), allow_pickle=False) as arrays:
+        while (at := f"{len(held)}.at") in arrays:
+            values = {
+                field.name: arrays[name]
+                for field in fields(Held)
+                if (name := f"{len(held)}.{field.name}") in arrays
+            }
+            text = {name: str(v) for name, v in values.items() if v.dtype.kind == "U"}
+            tick, worker = arrays[at].tolist()
+            held.append((tick, worker, Held(**(values | text))))
+    return held

@@ -180,6 +180,19 @@ class Chain:
             )
         return out
 
+    def arrays(self, shard: int) -> dict[str, np.ndarray]:
+        """Return what a saved shard gave the last checkpoint beside its control.
+
+        Raises:
+            ParameterServerError: a file is missing or damaged.
+        """
+        newest = self.checkpoints[-1]
+        return {
+            str(entry.array): _array(newest, entry)
+            for entry in newest.manifest.files
+            if entry.kind == "control" and entry.shard == shard
+        }
+
     def extras(
         self, buckets: np.ndarray | None = None, num_buckets: int | None = None
     ) -> Iterator[Extras]:

@@ -29,7 +29,7 @@ VERSION = 2
 MANIFEST = "manifest.json"
 
 Kind: TypeAlias = Literal["full", "delta"]
-FileKind: TypeAlias = Literal["rows", "deleted", "vector", "extra"]
+FileKind: TypeAlias = Literal["rows", "deleted", "vector", "extra", "control"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class FileEntry:
     """Relative to the checkpoint's folder."""
     kind: FileKind
     name: str
-    """Of the table or vector."""
+    """Of the table or vector; of an array beside the control, its own."""
     shard: int
     rows: int
     """Rows, keys or numbers in it."""
@@ -52,7 +52,7 @@ class FileEntry:
     ranges: tuple[tuple[int, int], ...] | None = None
     """Vectors: where (start, stop) the numbers stand in the whole, in their order."""
     array: str | None = None
-    """Extras: the name of the array, …"""
+    """Extras and control: the name of the array, …"""
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
 

@@ -57,6 +57,8 @@ class ShardPart:
     """All vectors by name."""
     control: Mapping[str, Any] = field(default_factory=dict)
     """Plain data to find again beside the rows: clock, clients."""
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Arrays of numbers that belong to `control`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,8 @@ class _ShardWriter:
             self._table(table)
         for name, vector in part.vectors.items():
             self._vector(name, vector)
+        for name, array in part.arrays.items():
+            self._array("control", name, name, np.asarray(array))
         self.syncer.finish()
         self.spec.folder.sync(self.place)
         return ShardRecord(
@@ -103,7 +105,7 @@ class _ShardWriter:
                 if len(keys):
                     deleted.add(values_batch(keys, "key"), span)
         for i, (name, array) in enumerate(table.extras.items()):
-            self._extra(f"{config.name}-{i}", config.name, name, np.asarray(array))
+            self._array("extra", f"{config.name}-{i}", name, np.asarray(array), config.name)
 
     def _vector(self, name: str, vector: VectorSlices) -> None:
         with self._parts("vector", name, pa.schema([(VALUES, pa.float32())])) as parts:
@@ -112,11 +114,18 @@ class _ShardWriter:
                     piece = np.asarray(values[at : at + _BLOCK_BYTES // 4], np.float32)
                     parts.add(values_batch(piece), (start + at, start + at + len(piece)))
 
-    def _extra(self, stem: str, table: str, name: str, array: np.ndarray) -> None:
+    def _array(
+        self, kind: FileKind, stem: str, name: str, array: np.ndarray, table: str | None = None
+    ) -> None:
         # Arrow has no fixed width for booleans.
         flat = array.reshape(-1).view(np.uint8) if array.dtype == bool else array.reshape(-1)
-        about = {"name": table, "array": name, "dtype": array.dtype.str, "shape": array.shape}
-        with self._parts("extra", stem, values_batch(flat[:0]).schema, about) as parts:
+        about = {
+            "name": table or name,
+            "array": name,
+            "dtype": array.dtype.str,
+            "shape": array.shape,
+        }
+        with self._parts(kind, stem, values_batch(flat[:0]).schema, about) as parts:
             for at in range(0, max(flat.size, 1), _BLOCK_BYTES // 4):
                 parts.add(values_batch(flat[at : at + _BLOCK_BYTES // 4]))
 
@@ -143,8 +152,8 @@ class _ShardWriter:
             folder=self.spec.folder,
             stem=f"{self.place}/{kind}-{stem}",
             schema=schema,
-            # An array of extras is read whole.
-            part_bytes=None if kind == "extra" else self.spec.part_bytes,
+            # An array is read whole.
+            part_bytes=None if kind in ("extra", "control") else self.spec.part_bytes,
             syncer=self.syncer,
             record=record,
         )
@@ -211,7 +220,7 @@ def _runs(buckets: np.ndarray) -> list[Span]:
 
 def _span(kind: FileKind, spans: list[Span]) -> dict[str, Any]:
     """Return what the manifest says of where a file's content lies."""
-    if kind == "extra":
+    if kind in ("extra", "control"):
         return {}
     if kind == "vector":
         return {"ranges": tuple(_joined(spans))}
