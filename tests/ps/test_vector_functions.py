@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from weiml.errors import ParameterServerError
 from weiml.ps.functions import ELEMENTWISE, ShardView, elementwise, find_function
-from weiml.ps.vectors import VectorPart, vector_places
+from weiml.ps.partition import vector_places
+from weiml.ps.vectors import VectorPart
 
 NUM_BUCKETS = 16
 LAYOUTS = [[0] * 16, [0, 1] * 8, [0] * 3 + [1] * 9 + [2] * 4]

@@ -259,8 +259,11 @@ class ShardContent:
             raise ParameterServerError(f"{self._where} has no vector {name!r}")
         return self.vectors[name]
 
-    def delta_since(self, since: int) -> dict[str, Any]:
-        """Return what changed after `since`; see `Client.delta`, which merges it."""
+    def delta_since(self, since: int, *, all_vectors: bool = True) -> dict[str, Any]:
+        """Return what changed after `since`; see `Client.delta`, which merges it.
+
+        Of vectors without a change there are numbers only with `all_vectors`.
+        """
         if since > self.sequence:
             raise ParameterServerError(
                 f"{self._where}: a delta since {since} was asked for, but the shard is at "
@@ -278,7 +281,11 @@ class ShardContent:
             tables[name] = (keys[present], table.pull_weights(keys[present]))
             deleted[name] = keys[~present]
         vectors = {
-            name: (vector.values.copy(), vector.touched > since, vector.length)
+            name: (
+                vector.values.copy() if all_vectors or vector.touched > since else None,
+                vector.touched > since,
+                vector.length,
+            )
             for name, vector in self.vectors.items()
         }
         return {

@@ -12,7 +12,7 @@ import numpy as np
 from weiml.errors import DataError
 from weiml.ps.partition import Partition
 
-__all__ = ["Cut", "Delta", "merge_deltas"]
+__all__ = ["Cut", "Delta", "lacks_numbers", "merge_deltas"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,18 @@ class Delta:
     def num_rows(self) -> int:
         """Changed rows over all tables."""
         return sum(len(keys) for keys, _ in self.tables.values())
+
+
+def lacks_numbers(parts: Sequence[dict[str, Any]]) -> bool:
+    """Return whether some shards left out numbers of a vector that changed on others."""
+    found: dict[str, list[tuple[Any, bool, int]]] = {}
+    for part in parts:
+        for name, vector in part["vectors"].items():
+            found.setdefault(name, []).append(vector)
+    return any(
+        any(changed for _, changed, _ in pieces) and any(values is None for values, _, _ in pieces)
+        for pieces in found.values()
+    )
 
 
 def merge_deltas(since: Cut, parts: Sequence[dict[str, Any]], partition: Partition) -> Delta:

@@ -75,6 +75,7 @@ class DenseTable:
         self._blocks: dict[int, np.ndarray] = {}  # bucket -> uint32 (rows of it, payload_words)
         self._addresses = np.zeros(num_buckets, np.int64)  # of each bucket's first row; 0: not here
         self._snapshots: list[DenseSnapshot] = []
+        self._buckets = np.empty(0, np.int32)
         self.add_buckets(buckets)
 
     def __len__(self) -> int:
@@ -88,7 +89,7 @@ class DenseTable:
     @property
     def buckets(self) -> np.ndarray:
         """int32, ascending: the buckets that are here."""
-        return np.array(sorted(self._blocks), np.int32)
+        return self._buckets
 
     # Rows
 
@@ -219,6 +220,7 @@ class DenseTable:
             block = np.zeros((rows, self.config.payload_words), np.uint32)
             self._blocks[bucket] = block
             self._addresses[bucket] = address_of(block) if rows else 0
+        self._buckets = np.array(sorted(self._blocks), np.int32)
         self._initialise(new)
 
     def drop_buckets(self, buckets: np.ndarray) -> None:
@@ -226,6 +228,7 @@ class DenseTable:
         for bucket in map(int, buckets):
             if self._blocks.pop(bucket, None) is not None:
                 self._addresses[bucket] = 0
+        self._buckets = np.array(sorted(self._blocks), np.int32)
 
     def clear(self, sequence: int) -> None:
         """Let every row start anew; all count as changed."""

@@ -69,7 +69,7 @@ def get_function(
     count.
 
     `split(arguments, buckets, num_buckets)` returns the arguments for a shard with these buckets,
-    for arguments with one element a number of a vector (`weiml.ps.vectors.vector_places`).
+    for arguments with one element a number of a vector (`weiml.ps.partition.vector_places`).
 
     Raises:
         ConfigError: another function has that name, or a merge is missing.

@@ -7,6 +7,7 @@ buckets too, by range instead of by hash. A changed map is a new `Partition` of 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,15 @@ import numpy as np
 from weiml.errors import ConfigError
 from weiml.hashing import mix64
 
-__all__ = ["MAX_BUCKETS", "NUM_BUCKETS", "Partition", "Split", "buckets_of_keys", "vector_starts"]
+__all__ = [
+    "MAX_BUCKETS",
+    "NUM_BUCKETS",
+    "Partition",
+    "Split",
+    "buckets_of_keys",
+    "vector_places",
+    "vector_starts",
+]
 
 NUM_BUCKETS = 1024
 MAX_BUCKETS = 65536
@@ -156,11 +165,11 @@ class Partition:
         return np.flatnonzero(self.shards == shard).astype(np.int32)
 
     def vector_index(self, length: int, shard: int) -> np.ndarray:
-        """Return where a vector's numbers that `shard` holds stand in it: int64 (local,)."""
-        starts = vector_starts(length, self.num_buckets)
-        own = self.buckets_at(shard)
-        parts = [np.arange(starts[b], starts[b + 1]) for b in own if starts[b + 1] > starts[b]]
-        return np.concatenate([np.empty(0, np.int64), *parts])
+        """Return where a vector's numbers that `shard` holds stand in it: int64 (local,).
+
+        Asked for with each push of a dense model, so it is remembered: not to be changed.
+        """
+        return _vector_index(self, length, shard)
 
     def rescaled(self, num_shards: int) -> Partition:
         """Return the next version, for another number of shards, moving as few buckets as can be.
@@ -202,6 +211,22 @@ class Partition:
         """Build the partition that `to_mapping` wrote."""
         shards = np.repeat([shard for shard, _ in runs], [length for _, length in runs])
         return cls(num_shards, len(shards), version=version, shards=shards)
+
+
+def vector_places(length: int, num_buckets: int, buckets: np.ndarray) -> np.ndarray:
+    """Return where the numbers of `buckets` stand in a whole vector: int64 (n,), in that order."""
+    starts = vector_starts(length, num_buckets)
+    chosen = np.asarray(buckets, np.int64)
+    first, sizes = starts[chosen], starts[chosen + 1] - starts[chosen]
+    offsets = np.cumsum(sizes) - sizes
+    return np.arange(int(sizes.sum()), dtype=np.int64) + np.repeat(first - offsets, sizes)
+
+
+@functools.lru_cache(maxsize=64)
+def _vector_index(partition: Partition, length: int, shard: int) -> np.ndarray:
+    index = vector_places(length, partition.num_buckets, partition.buckets_at(shard))
+    index.flags.writeable = False
+    return index
 
 
 def vector_starts(length: int, num_buckets: int) -> np.ndarray:

@@ -117,11 +117,15 @@ class VectorRequest(Request):
         ]
 
     def arguments(self, part: Part) -> tuple[Any, ...]:
-        """Return (name, places) of a read, no places for all; a write has its differences too."""
-        if self.values is None:
-            return (self.name, part.places if self.recut else None)
+        """Return (name, places) of a read; a write has its differences too.
+
+        None for places: all that the shard has of the vector.
+        """
         assert part.places is not None
-        return (self.name, part.places, self.values[part.places])
+        places = part.places if self.recut else None
+        if self.values is None:
+            return (self.name, places)
+        return (self.name, places, self.values[part.places])
 
 
 @dataclass(eq=False)

@@ -60,7 +60,7 @@ def cut(
         if keys is None:
             return None
         keys = shard.owned(table, keys)
-        parts.append(_changed(table, keys))
+        parts.append(_changed(table, keys, since, shard.partition.buckets_at(shard.index)))
     vectors = {}
     for name, vector in shard.vectors.items():
         changed = since is None or vector.touched > since
@@ -125,20 +125,21 @@ def control_of(chain: Chain, shard: int, partition: Partition) -> dict[str, Any]
     return control if same else None
 
 
-def _changed(table: Table, keys: np.ndarray) -> TablePart:
+def _changed(table: Table, keys: np.ndarray, since: int, buckets: np.ndarray) -> TablePart:
     payload, present = table.export_rows(keys)
     deleted = keys[:0]
     if not present.all():
         deleted = keys[~present]
         keys, payload = keys[present], payload[present]
-    return TablePart(
-        config=table.config, chunks=[(keys, payload)], deleted=deleted, extras=_extras(table)
-    )
+    # An admission filter is large and changes little.
+    extras = {} if isinstance(table, DenseTable) else table.filter_delta(since, buckets)
+    return TablePart(config=table.config, chunks=[(keys, payload)], deleted=deleted, extras=extras)
 
 
 def _whole(table: Table, in_turn: InTurn) -> TablePart:
     chunks = _SnapshotChunks(table.begin_snapshot(), in_turn)
-    return TablePart(config=table.config, chunks=chunks, extras=_extras(table))
+    extras = {} if isinstance(table, DenseTable) else table.extras()
+    return TablePart(config=table.config, chunks=chunks, extras=extras)
 
 
 class _SnapshotChunks:
@@ -155,10 +156,6 @@ class _SnapshotChunks:
     def close(self) -> None:
         """Let the table forget the snapshot."""
         self._in_turn(self._snapshot.close)
-
-
-def _extras(table: Table) -> dict[str, np.ndarray]:
-    return {} if isinstance(table, DenseTable) else table.extras()
 
 
 def _packed(held: list[tuple[int, int, Held]]) -> np.ndarray:

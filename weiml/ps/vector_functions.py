@@ -18,8 +18,8 @@ from weiml.ps import vector_kernels as kernels
 from weiml.ps.functions import find_elementwise, get_function, update_function
 from weiml.ps.memory import address_of
 from weiml.ps.partials import Partials, combine_buckets, join_partials
+from weiml.ps.partition import vector_places
 from weiml.ps.shard_view import ShardView
-from weiml.ps.vectors import vector_places
 
 __all__: list[str] = []
 

@@ -9,18 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from weiml.errors import ParameterServerError
-from weiml.ps.partition import vector_starts
+from weiml.ps.partition import vector_places, vector_starts
 
-__all__ = ["VectorPart", "vector_places"]
-
-
-def vector_places(length: int, num_buckets: int, buckets: np.ndarray) -> np.ndarray:
-    """Return where the numbers of `buckets`, in their order, stand in a vector: int64 (local,)."""
-    starts = vector_starts(length, num_buckets)
-    chosen = np.asarray(buckets, np.int64)
-    first, sizes = starts[chosen], starts[chosen + 1] - starts[chosen]
-    offsets = np.cumsum(sizes) - sizes
-    return np.arange(int(sizes.sum()), dtype=np.int64) + np.repeat(first - offsets, sizes)
+__all__ = ["VectorPart"]
 
 
 class VectorPart:
@@ -63,6 +54,7 @@ class VectorPart:
             np.zeros(local, np.float32) if values is None else np.array(values, np.float32)
         )
         """float32 (local,), contiguous, in bucket order."""
+        self._places: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -82,8 +74,10 @@ class VectorPart:
 
     @property
     def places(self) -> np.ndarray:
-        """int64 (local,): where each number stands in the whole vector."""
-        return vector_places(self.length, self.num_buckets, self.buckets)
+        """int64 (local,): where each number stands in the whole vector; not to be changed."""
+        if self._places is None:
+            self._places = vector_places(self.length, self.num_buckets, self.buckets)
+        return self._places
 
     def add(self, differences: np.ndarray, sequence: int, places: np.ndarray | None = None) -> None:
         """Add float32 `differences` (local,), or those of some ascending `places` of the whole."""
@@ -131,15 +125,6 @@ class VectorPart:
             self.values[start:stop] = values[at : at + stop - start]
             at += stop - start
 
-    def take(self, buckets: np.ndarray) -> VectorPart:
-        """Remove some of the held buckets; return them as a part of their own."""
-        taken = np.unique(np.asarray(buckets, np.int32))
-        piece = VectorPart(
-            self.length, self.num_buckets, taken, self.values_of(taken), self.touched
-        )
-        self._become(self.with_buckets(np.setdiff1d(self.buckets, taken)))
-        return piece
-
     def with_buckets(self, buckets: np.ndarray) -> VectorPart:
         """Return a part with other `buckets` (ascending): the same numbers, new ones are zeros."""
         other = VectorPart(self.length, self.num_buckets, buckets, touched=self.touched)
@@ -151,6 +136,7 @@ class VectorPart:
 
     def _become(self, other: VectorPart) -> None:
         self.buckets, self.offsets, self.values = other.buckets, other.offsets, other.values
+        self._places = None
 
     def _slices(self, buckets: np.ndarray) -> list[tuple[int, int]]:
         wanted = np.asarray(buckets, np.int64)
