@@ -143,6 +143,41 @@ def test_a_seed_gives_the_same_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert traces[0] == traces[1] != traces[2]
 
 
+def test_an_idle_group_takes_no_checkpoint_of_what_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        simulated(0, monkeypatch) as world,
+        start(world, tmp_path / "root", None, checkpoint_interval_s=1.0) as ps,
+    ):
+        training.create(ps)
+        taken = []
+        for pushes in (0, 0, 1):
+            for _ in range(pushes):
+                ps.client().push("deep", training.KEYS, np.ones((60, 3), np.float32))
+            world.sleep(20.0)
+            taken.append(len(list((tmp_path / "root").glob("2*"))))
+        assert taken == [taken[0], taken[0], taken[0] + 1]
+
+
+def test_a_write_that_waits_for_long_holds_up_nothing_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        simulated(0, monkeypatch) as world,
+        start(world, tmp_path, None, wait_timeout_s=5.0, call_timeout_s=60.0) as ps,
+    ):
+        ps.create_table(TableConfig("t", optimizer=SGD(lr=1.0)))
+        client = ps.client()
+        ps._transport.ask("freeze")
+        client.push("t", KEYS, ONES)
+        world.sleep(20.0)
+        ps._transport.ask("thaw")
+        client.push("t", KEYS, ONES)
+        client.flush()
+        assert (value(ps) == 2).all()
+
+
 @seeds
 def test_asp_has_every_acknowledged_push_and_none_twice(
     seed: int, world: World, tmp_path: Path

@@ -154,12 +154,13 @@ def test_checkpoints_are_taken_by_the_clock_and_at_the_end(
     fields: dict[str, Any] = {"checkpoint_root": str(root), "checkpoint_interval_s": 0.5}
     with RayParameterServer.create(1, 1, 0, "timed", **fields) as ps:
         training.create(ps)
-        deadline = time.monotonic() + 30
-        while not (root.exists() and len(list(root.iterdir())) >= 2):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
         client = ps.client(0)
-        training.step(client, 0)
+        for tick in range(2):
+            deadline = time.monotonic() + 60
+            while not (root.exists() and len(list(root.iterdir())) > tick):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            training.step(client, tick)
         client.finish()
         expected = training.content(ps)
     newest = max(path for path in root.iterdir() if not path.name.startswith("."))

@@ -16,10 +16,13 @@ from weiml.ps import (
     Adam,
     Client,
     Cut,
+    ExpiryConfig,
+    GroupConfig,
     ParameterServer,
     TableConfig,
     WireConfig,
 )
+from weiml.ps.shard import Shard
 
 Make = Callable[..., ParameterServer]
 MANY = np.arange(3000, dtype=np.uint64) * 7919
@@ -204,6 +207,58 @@ def test_what_compression_holds_back_arrives_by_the_end(make: Make, table: str) 
     assert after < 1e-4
     rounded = pulled(client, table, MANY)
     np.testing.assert_allclose(rounded, -total, rtol=2**-7, atol=1e-4)
+
+
+def test_a_delta_brings_the_vectors_that_changed_and_these_whole(make: Make, table: str) -> None:
+    ps = make()
+    client = ps.client()
+    names = [f"{table}-{name}" for name in "ab"]
+    for name in names:
+        ps.create_vector(name, np.arange(9, dtype=np.float32))
+    cut = client.delta(Cut.zero()).cut
+    assert client.delta(cut).vectors == {}
+    client.push_vector(names[1], np.ones(9, np.float32))
+    delta = client.delta(cut)
+    assert list(delta.vectors) == names[1:]
+    assert delta.vectors[names[1]].tolist() == list(range(1, 10))
+
+
+def test_reads_beyond_the_bound_wait_for_the_oldest_and_none_is_lost(
+    make: Make, table: str
+) -> None:
+    ps = make(num_workers=1, staleness=0)
+    ps.create_table(TableConfig(table, optimizer=SGD(lr=1.0)))
+    client = ps.client(0, wire=WireConfig(max_outstanding=4))
+    client.push(table, MANY, ones(MANY))
+    client.tick()
+    tickets = [client.pull(table, MANY[i : i + 9]) for i in range(40)]
+    for _ in range(4):
+        tickets.append(client.pull(table, MANY[:9], ahead=1))
+    assert client.counts["waits"] >= 36
+    with pytest.raises(ParameterServerError, match="max_outstanding = 4 pulls are under way"):
+        client.pull(table, MANY[:9])
+    client.tick()
+    assert all((np.asarray(ticket.wait()) == -1).all() for ticket in tickets)
+    assert pulled(client, table, MANY[:5]).sum() == -5
+
+
+def test_an_expiry_that_is_asked_again_decays_nothing_twice() -> None:
+    expiry = ExpiryConfig(min_score=1.0, decay=0.5)
+    config = TableConfig("t", optimizer=SGD(), statistics=("shows", "clicks"), expiry=expiry)
+    shard = Shard(GroupConfig(), 0)
+    shard.create_table(config)
+    many = np.full(5, 300, np.float32)
+    shard._sparse("t").push_gradients(MANY[:5], ones(MANY[:5]), 1)
+    shard._sparse("t").push_statistics(MANY[:5], many, many, 2)
+    standby = Shard(GroupConfig(), 0)
+    removed = shard.expire("t", 1, 0.0, "one")
+    standby.apply_update(shard.collect_update(0, 0, copied=True))
+    for each in (shard, standby):
+        before = each._sparse("t").export_rows(MANY[:5])[0]
+        assert each.expire("t", 1, 0.0, "one") == removed == 0
+        assert (each._sparse("t").export_rows(MANY[:5])[0] == before).all()
+        assert each.expire("t", 1, 0.0, "two") == 0
+        assert (each._sparse("t").export_rows(MANY[:5])[0] != before).any()
 
 
 def test_a_delta_across_a_move_of_buckets_brings_everything(make: Make, table: str) -> None:

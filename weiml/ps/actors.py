@@ -32,7 +32,7 @@ from weiml.ps.checkpoint.writer import CheckpointSpec
 from weiml.ps.functions import load_function_modules
 from weiml.ps.metrics import Exporter, Sample, ShardMetrics, shard_samples
 from weiml.ps.partition import Partition
-from weiml.ps.shard import MOVING, READS, WRITES, Shard, UnknownKeys
+from weiml.ps.shard import MOVING, QUESTIONS, READS, WRITES, Shard, UnknownKeys
 from weiml.ps.shard_parts import read_content
 from weiml.ps.transfer import ShardRows, ShardUpdate, Stamp
 
@@ -154,7 +154,8 @@ class ShardActor:
                 return self._shard.serve(verb, *arguments)
             return getattr(self._shard, verb)(*arguments)
         finally:
-            if verb not in READS or verb == "delta":  # followers see what a stand-by has too
+            # Followers see what a stand-by has too.
+            if verb == "delta" or (verb not in READS and verb not in QUESTIONS):
                 await self._tell_all()
             if verb == "push":
                 self._metrics.pushes.add(time.perf_counter() - begun)
@@ -178,17 +179,20 @@ class ShardActor:
     async def _until_free(self, verb: str, stamp: Stamp) -> None:
         if self._shard.blocked(verb, stamp) is None:
             return
-        limit = self.config.wait_timeout_s
+        # A write that was given up would hold up all that its client sends later: it waits for as
+        # long as the client does.
+        write = verb in WRITES
+        limit = self.config.call_timeout_s if write else self.config.wait_timeout_s
         try:
             with self._metrics.wait():
                 async with asyncio.timeout(limit), self._changed:
                     await self._changed.wait_for(lambda: self._shard.blocked(verb, stamp) is None)
         except TimeoutError:
+            knob = "call_timeout_s" if write else "wait_timeout_s"
             raise ParameterServerError(
                 f"parameter server group {self.config.name!r}, shard {self._shard.index}: a "
-                f"{verb} waited wait_timeout_s = {limit:g} s for "
-                f"{self._shard.blocked(verb, stamp)}; see why that does not come, or raise "
-                f"wait_timeout_s"
+                f"{verb} waited {knob} = {limit:g} s for {self._shard.blocked(verb, stamp)}; see "
+                f"why that does not come, or raise {knob}"
             ) from None
 
     async def _until_thawed(self) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from weiml.config import nearest
 from weiml.errors import ParameterServerError
 from weiml.ps.base import Client, PullWhat, PushWhat, Ticket
-from weiml.ps.delta import Cut, Delta, merge_deltas
+from weiml.ps.delta import Cut, Delta, lacks_numbers, merge_deltas
 from weiml.ps.functions import find_function, load_function_modules
 from weiml.ps.kernels import first_not_below
 from weiml.ps.partition import Partition
@@ -73,6 +73,7 @@ class ShardedClient(Client):
         self._under_way: dict[int, Part] = {}  # by number
         self._refused: list[Part] = []  # writes whose buckets had moved, not sent again yet
         self._writes: deque[tuple[int, Ticket]] = deque()  # (tick, write)
+        self._reads: deque[list[Part]] = deque()  # those that were not answered when last looked at
         self._partition = transport.partition
         self._ticks = [0] * self._partition.num_shards
         if worker is not None:
@@ -102,7 +103,7 @@ class ShardedClient(Client):
             # A prefetch shows the pushes before it, or under BSP those of the tick it waits for.
             patient = ahead > 0 and self.worker is not None and self._bsp
             held = self._sender.held(table, keys, at_once=not patient)
-        parts = self._send(request, ahead)
+        parts = self._read(request, ahead)
         fresh = partial(self._sender.fresh, config, what=what)
         return Ticket(lambda: _sum(self._gather(parts, (len(keys), width), fresh), held))
 
@@ -167,7 +168,7 @@ class ShardedClient(Client):
     def pull_vector(self, name: str) -> Ticket:
         """Ask for a vector; see `Client.pull_vector`."""
         length = self._vector(name)
-        parts = self._send(VectorRequest("pull_vector", name, length))
+        parts = self._read(VectorRequest("pull_vector", name, length))
         return Ticket(lambda: self._gather(parts, (length,)))
 
     def push_vector(self, name: str, differences: np.ndarray) -> Ticket:
@@ -189,7 +190,7 @@ class ShardedClient(Client):
             request = RowRequest(verb, keys, (function,), (None, arguments), config.rows)
         if verb == "update":
             return self._write(request)
-        parts = self._send(request)
+        parts = self._read(request)
         return Ticket(lambda: found.merge(*self._partials(parts)))
 
     def tick(self) -> Ticket:
@@ -209,13 +210,18 @@ class ShardedClient(Client):
     def delta(self, since: Cut | int) -> Delta:
         """Return what changed; see `Client.delta`."""
         self._adopt_newest()
+        all_vectors = False
         while True:
             cut, partition = self._cut(since), self._partition
-            by_shard = {shard: (sequence,) for shard, sequence in enumerate(cut.shards)}
-            answers = [self._answer(p) for p in self._send(EveryShard("delta", (0,), by_shard))]
+            by_shard = {shard: (n, all_vectors) for shard, n in enumerate(cut.shards)}
+            request = EveryShard("delta", (0, all_vectors), by_shard)
+            answers = [self._answer(part) for part in self._send(request)]
             moved = [answer.version for answer in answers if isinstance(answer, Moved)]
-            if not moved:
+            if not moved and not lacks_numbers(answers):
                 return merge_deltas(cut, answers, partition)
+            if not moved:  # a vector changed on some shards only, and is told whole
+                all_vectors = True
+                continue
             self._migrate(max(moved))
             since = since if isinstance(since, Cut) else Cut.zero()
 
@@ -250,6 +256,39 @@ class ShardedClient(Client):
         ticket = Ticket(lambda: self._acted(parts))
         self._writes.append((self._num_ticks, ticket))
         return ticket
+
+    def _read(self, request: Request, ahead: int = 0) -> list[Part]:
+        while self._reads and _answered(self._reads[0]):
+            self._reads.popleft()
+        if len(self._reads) >= self.wire.max_outstanding:
+            self._reads = deque(parts for parts in self._reads if not _answered(parts))
+        while len(self._reads) >= self.wire.max_outstanding:
+            self.counts["waits"] += 1
+            self._await_oldest_read()
+        parts = self._send(request, ahead)
+        self._reads.append(parts)
+        return parts
+
+    def _await_oldest_read(self) -> None:
+        for parts in self._reads:
+            if not any(self._is_ahead(part) for part in parts):
+                break
+        else:
+            raise ParameterServerError(
+                f"max_outstanding = {self.wire.max_outstanding} pulls are under way, all for ticks "
+                f"that this client has not come to; tick first, or raise max_outstanding in its "
+                f"WireConfig"
+            )
+        self._reads.remove(parts)
+        for part in parts:
+            try:
+                self._answer(part)
+            except ParameterServerError:
+                continue  # kept in the part, for whoever waits for it
+
+    def _is_ahead(self, part: Part) -> bool:
+        bounded = self._transport.config.staleness is not None and self.worker is not None
+        return bounded and part.stamp is not None and part.stamp.tick > self._ticks[part.shard]
 
     def _send(self, request: Request, ahead: int = 0) -> list[Part]:
         self._adopt_newest()
@@ -647,6 +686,10 @@ def _made(fresh: Callable[[np.ndarray], np.ndarray] | None, part: Part) -> Any:
     if fresh is None or not isinstance(request, RowRequest):
         return None
     return lambda places: fresh(request.keys[_places(part)][places])
+
+
+def _answered(parts: list[Part]) -> bool:
+    return all(part.answered for part in parts)
 
 
 def _wait_all(tickets: list[Ticket]) -> None:

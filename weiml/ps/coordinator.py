@@ -37,6 +37,7 @@ __all__ = ["Coordinator", "GroupState", "Route"]
 
 _SUPERVISE_S = 0.25
 _LOST_POLL_S = 0.02
+_RESTORE_PAUSES_S = (1.0, 5.0)
 _EPOCHS_A_VERSION = 1 << 20  # more processes than a shard ever has between two rescales
 
 log = logging.getLogger(__name__)
@@ -341,22 +342,33 @@ class Coordinator:
             return False
 
     async def _restore(self, shard: int, member: _Member) -> None:
-        try:
-            chain = None
-            if self._checkpoints is not None:
-                chain = await asyncio.to_thread(self._checkpoints.newest)
-            if chain is None:
-                member.lost = (
-                    f"and with it what it held since the last checkpoint: no stand-by was ready "
-                    f"(replicas = {self.config.replicas}) and there is no checkpoint below "
-                    f"checkpoint_root to restore it from. Close the group, start it again and load "
-                    f"a checkpoint; replicas = 2 keeps every acknowledged push"
-                )
+        for pause_s in (*_RESTORE_PAUSES_S, None):
+            try:
+                await self._restore_once(shard, member)
                 return
-            process = await self._restored(shard, member, chain)
-        except Exception as error:
-            member.lost = f"and could not be restored from the last checkpoint: {error}"
+            except Exception as error:
+                if pause_s is None:
+                    member.lost = f"and could not be restored from the last checkpoint: {error}"
+                    return
+                # The storage may be out of reach, or a node just gone.
+                log.exception("shard %d: not restored, trying again in %g s", shard, pause_s)
+                await asyncio.sleep(pause_s)
+                if self.state is GroupState.ENDED:
+                    return
+
+    async def _restore_once(self, shard: int, member: _Member) -> None:
+        chain = None
+        if self._checkpoints is not None:
+            chain = await asyncio.to_thread(self._checkpoints.newest)
+        if chain is None:
+            member.lost = (
+                f"and with it what it held since the last checkpoint: no stand-by was ready "
+                f"(replicas = {self.config.replicas}) and there is no checkpoint below "
+                f"checkpoint_root to restore it from. Close the group, start it again and load "
+                f"a checkpoint; replicas = 2 keeps every acknowledged push"
+            )
             return
+        process = await self._restored(shard, member, chain)
         member.primary = process
         member.epoch += 1
         member.restores += 1
@@ -667,9 +679,13 @@ class Coordinator:
             self._spawn(self._checkpoint_by_clock())
 
     async def _checkpoint_by_clock(self) -> None:
+        assert self._checkpoints is not None
         async with self._busy:
             try:
-                await self._checkpoint(full=False)
+                self._checkpointed_at = time.monotonic()
+                marks = await self._ask_shards("call", "mark")
+                if not self._checkpoints.covers(marks, self._partition.version):
+                    await self._checkpoint(full=False)
             except Exception as error:
                 self._last_error = str(error)
                 log.exception("group %s could not take a checkpoint", self.config.name)

@@ -39,6 +39,7 @@ class GroupCheckpoints:
         self.store = CheckpointStore(config.checkpoint_root)
         self.last: str | None = None
         """Id of the newest one that this group took."""
+        self._sequences: tuple[int, ...] | None = None
         self._since_full = 0
         self._version: int | None = None
 
@@ -73,8 +74,12 @@ class GroupCheckpoints:
             if any(record is None for record in records):
                 return None  # a shard does not remember as far back as the parent
             manifest: Manifest = await self._aside(lambda: writer.commit(records))
-        self.last = manifest.id
+        self.last, self._sequences = manifest.id, manifest.sequences
         return manifest
+
+    def covers(self, sequences: list[int], version: int) -> bool:
+        """Return whether shards that have come to `sequences` have nothing that is not saved."""
+        return version == self._version and tuple(sequences) == self._sequences
 
     def _path(self, manifest: Manifest) -> str:
         return f"{str(self._config.checkpoint_root).rstrip('/')}/{manifest.id}"

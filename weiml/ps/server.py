@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,8 @@ class ShardedParameterServer(ParameterServer):
     def expire(self, table: str, *, step: int = 0, now_s: float | None = None) -> int:
         """Remove rows that are given up; see `ParameterServer.expire`."""
         now = time.time() if now_s is None else now_s
-        return sum(self._transport.ask_settled("expire", table, step, now)[1])
+        request = uuid.uuid4().hex  # asked again after a loss, it must not decay rows twice
+        return sum(self._transport.ask_settled("expire", table, step, now, request)[1])
 
     def declare_dead(self, worker: int) -> None:
         """Take a worker out of the clock; see `ParameterServer.declare_dead`."""

@@ -29,7 +29,7 @@ from weiml.ps.shard_parts import InTurn, control_of, cut, held_of, read_content,
 from weiml.ps.transfer import Held, RescaleState, ShardRows, ShardUpdate, Stamp
 from weiml.ps.wire import KeyReceiver, SomeRows
 
-__all__ = ["KEYED", "MOVING", "READS", "WRITES", "Moved", "Shard", "UnknownKeys"]
+__all__ = ["KEYED", "MOVING", "QUESTIONS", "READS", "WRITES", "Moved", "Shard", "UnknownKeys"]
 
 READS = frozenset({"pull", "pull_vector", "call", "delta"})
 """Verbs that wait for the client's earlier writes and, for a worker, for the clock."""
@@ -40,9 +40,13 @@ MOVING = frozenset(
     {"create_table", "create_vector", "declare_dead", "drop_vector", "expire", "join"}
 )
 """Verbs without a stamp that change what moves with buckets: they wait while a shard is frozen."""
+QUESTIONS = frozenset(
+    {"describe", "last_write", "latest_tick", "live_workers", "missing_at_barrier", "workers"}
+)
+"""Verbs without a stamp that change nothing, and whose answers need not outlive the process."""
 _ENDS = frozenset({"tick", "finish"})
 _RESTORED = 1 << 32
-_MAX_CLIENTS = 4096  # observers come and go; those silent longest are forgotten
+_MAX_CLIENTS = 1 << 14  # observers come and go; those silent longest are forgotten
 _MAX_RETIRED = 8  # rescales of which it is remembered what shards that went had done
 
 
@@ -85,6 +89,7 @@ class Shard(ShardContent):
         self._given_up = 0  # rescales, so that a stand-by forgets what came for them too
         self._retired: dict[tuple[int, int], dict[str, int]] = {}
         self._news_retired = False
+        self._expired: dict[str, tuple[str, int]] = {}  # table -> the last request, rows removed
 
     # What holds a request up
 
@@ -97,6 +102,11 @@ class Shard(ShardContent):
         if self._is_stale(stamp) or (write and stamp.seq <= done):
             return None
         if done < stamp.seq - write:
+            if not done:
+                return (
+                    f"request 1 of client {stamp.client}, which has not arrived, or was forgotten "
+                    f"with the client after {_MAX_CLIENTS} others wrote; make a new client"
+                )
             return f"request {done + 1} of client {stamp.client}, which has not arrived"
         if verb in _ENDS:
             return self._at_barrier(verb, stamp)
@@ -199,8 +209,8 @@ class Shard(ShardContent):
         given = arguments if keys is None else (arguments[0], keys, *arguments[1:])
         return find_function(function).run(self._view(buckets), *given)
 
-    def _delta(self, stamp: Stamp, since: int) -> dict[str, Any]:
-        return self.delta_since(since)
+    def _delta(self, stamp: Stamp, since: int, all_vectors: bool) -> dict[str, Any]:
+        return self.delta_since(since, all_vectors=all_vectors)
 
     def _push(
         self,
@@ -218,10 +228,11 @@ class Shard(ShardContent):
         numbers = (received(values), what, _flat(received(counts)), received(squares))
         self._apply_or_hold(stamp, Held("push", table, keys, *numbers))
 
-    def _push_vector(self, stamp: Stamp, name: str, places: np.ndarray, values: Any) -> None:
-        self._vector(name)
+    def _push_vector(self, stamp: Stamp, name: str, places: np.ndarray | None, values: Any) -> None:
+        vector = self._vector(name)
         self.counts["pushes"] += 1
-        self._apply_or_hold(stamp, Held("push_vector", name, places, received(values)))
+        where = vector.places if places is None else places
+        self._apply_or_hold(stamp, Held("push_vector", name, where, received(values)))
 
     def _push_statistics(
         self, stamp: Stamp, table: str, keys: np.ndarray, shows: np.ndarray, clicks: np.ndarray
@@ -252,6 +263,7 @@ class Shard(ShardContent):
 
     def _finish(self, stamp: Stamp) -> None:
         self.clock.finish(_worker(stamp))
+        self._key_lists.forget(stamp.client)
         self._release()
 
     # Not ordered: set-up, status
@@ -261,8 +273,10 @@ class Shard(ShardContent):
 
         What an earlier client of the worker pushed in a tick that it did not end is dropped.
         """
-        if self._owners.get(worker) not in (None, client):
+        before = self._owners.get(worker)
+        if before not in (None, client):
             self._drop_held(worker)
+            self._key_lists.forget(before)
         self._owners[worker] = client
         return self.clock.join(worker)
 
@@ -274,7 +288,7 @@ class Shard(ShardContent):
         if client is not None and self._owners.get(worker) != client:
             return
         self._drop_held(worker)
-        self._owners.pop(worker, None)
+        self._key_lists.forget(self._owners.pop(worker, ""))
         self.clock.finish(worker)
         self._release()
 
@@ -304,9 +318,16 @@ class Shard(ShardContent):
         super().drop_vector(name)
         self._keep_held(kept)
 
-    def expire(self, table: str, step: int, now_s: float) -> int:
-        """Remove the rows that the table's expiry rule gives up; `step` 0 is the clock's."""
-        return super().expire(table, step or self._step, now_s)
+    def expire(self, table: str, step: int, now_s: float, request: str = "") -> int:
+        """Remove the rows that the table's expiry rule gives up; `step` 0 is the clock's.
+
+        The last `request` of a table, asked again, gives the same answer and does nothing.
+        """
+        before, removed = self._expired.get(table, ("", 0))
+        if not request or request != before:
+            removed = super().expire(table, step or self._step, now_s)
+            self._expired[table] = request, removed
+        return removed
 
     def status(self) -> dict[str, Any]:
         """Return this shard's part of `ParameterServer.status`."""
@@ -403,6 +424,7 @@ class Shard(ShardContent):
                 retired=retired,
             ),
             counts=dict(self.counts),
+            expired=dict(self._expired),
             copied_at=since if copied else None,
         )
 
@@ -453,6 +475,7 @@ class Shard(ShardContent):
         self.clock.ticks = list(update.ticks)
         self.clock.live = list(update.live)
         self.counts = dict(update.counts)
+        self._expired = dict(update.expired)
         state = update.rescale
         self._frozen, self._barrier, self._given_up = state.frozen, state.barrier, state.given_up
         self._arrived, self._passes = dict(state.arrived), set(state.passes)
@@ -536,7 +559,8 @@ class Shard(ShardContent):
         for worker, (_, _, verb) in self._arrived.items():
             ticks[worker] += verb == "tick"
             live[worker] = live[worker] and verb == "tick"
-        return {"ticks": ticks, "live": live, "owners": dict(self._owners)}
+        expired = {table: (request, 0) for table, (request, _) in self._expired.items()}
+        return {"ticks": ticks, "live": live, "owners": dict(self._owners), "expired": expired}
 
     def live_workers(self) -> list[int]:
         """Return the workers in the clock."""
@@ -550,6 +574,7 @@ class Shard(ShardContent):
         """Take over what `workers` gave on another shard, as a new shard of the group does."""
         self.clock.ticks, self.clock.live = list(workers["ticks"]), list(workers["live"])
         self._owners = dict(workers["owners"])
+        self._expired = dict(workers["expired"])
 
     def clients(self) -> dict[str, int]:
         """Return each client's last write."""
@@ -693,6 +718,7 @@ class Shard(ShardContent):
             oldest = next(c for c in self._applied if c not in self._owners.values())
             del self._applied[oldest]
             self._news_clients.discard(oldest)
+            self._key_lists.forget(oldest)
 
     def _apply_or_hold(self, stamp: Stamp, push: Held) -> None:
         if stamp.worker is None or self.config.staleness != 0:

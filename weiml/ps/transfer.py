@@ -119,5 +119,7 @@ class ShardUpdate:
     """Those of which earlier pushes were dropped: only what `content` brings is held."""
     rescale: RescaleState
     counts: dict[str, int]
+    expired: dict[str, tuple[str, int]]
+    """Table: its last `expire`, and the rows that it removed."""
     copied_at: int | None = None
     """The sequence number of the copy that this is the end of; None: the stand-by has followed."""

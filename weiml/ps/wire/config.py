@@ -52,8 +52,8 @@ class WireConfig:
     """Key lists that a client believes each shard to remember, so that 16 bytes stand for a list
     sent again, as by the push that follows a pull; 0 sends every list."""
     max_outstanding: int = 64
-    """Writes that a client may have under way; the next one waits for the oldest. Bounds the memory
-    of client and shards, and so slows a client down to what its shards take."""
+    """Writes that a client may have under way, and reads; the next one waits for the oldest. Bounds
+    the memory of client and shards, and so slows a client down to what its shards take."""
 
     def __post_init__(self) -> None:
         for knob in ("pull", "push"):
