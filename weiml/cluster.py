@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from weiml.errors import ClusterError
@@ -22,6 +23,9 @@ __all__ = ["ensure_ray", "join_ray", "ray_running", "start_ray"]
 _REACH_S = 5.0  # a head that is up answers a TCP connection at once; Ray itself tries for minutes
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+# Arguments and results up to this size travel in the call itself; larger ones take the way through
+# the object store, which costs about a millisecond each. A batch's keys or rows are of this order.
+_SYSTEM_CONFIG = {"max_direct_call_object_size": 1 << 20}
 
 
 @contextmanager
@@ -92,21 +96,27 @@ def join_ray(address: str) -> None:
 def start_ray(*, num_cpus: int | None = None, object_store_bytes: int | None = None) -> None:
     """Start a Ray for this process, without dashboard; its servers listen on loopback only.
 
+    In the main thread SIGINT and SIGTERM wait until it is there, to end it whole: Ray leaves
+    processes behind, or crashes, where it is interrupted meanwhile. A second signal does not wait.
+
     Raises:
         ClusterError: it does not start.
     """
     import ray
 
     try:
-        with _loopback_only():
+        with _signals_after(), _loopback_only():
             _init(
                 address="local",
                 num_cpus=num_cpus,
                 object_store_memory=object_store_bytes,
                 include_dashboard=False,
+                _system_config=_SYSTEM_CONFIG,
             )
-    except Exception as error:
+    except BaseException as error:
         ray.shutdown()
+        if not isinstance(error, Exception):
+            raise
         raise ClusterError(
             f"a local Ray does not start ({type(error).__name__}: {error}); look for a full "
             "/dev/shm or /tmp, or start one with `ray start --head` and set RAY_ADDRESS"
@@ -161,6 +171,35 @@ def _loopback_only() -> Iterator[None]:
             del os.environ[_CLUSTERS]
         else:
             os.environ[_CLUSTERS] = before[0]
+
+
+@contextmanager
+def _signals_after() -> Iterator[None]:
+    """Put off SIGINT and SIGTERM until the body is done; the second one goes through at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    from ray._private import utils
+
+    came: list[int] = []
+
+    def put_off(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    before = {n: signal.signal(n, put_off) for n in (signal.SIGINT, signal.SIGTERM)}
+    rays_own, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = rays_own
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        if signal.getsignal(came[0]) == signal.SIG_DFL:
+            sys.modules["ray"].shutdown()  # nothing runs after the signal
+        signal.raise_signal(came[0])
 
 
 @contextmanager
