@@ -130,6 +130,8 @@ def run_steps(context: WorkerContext, count: int) -> Generator[np.ndarray | None
         )
         check_result(result, worker.model, where)
         with stages.timed("tick"):
+            if worker.ahead is None:  # the epoch's last step: validation sees what was held back
+                worker.client.flush()
             ticket = worker.client.tick()
         # Under BSP the others must tick before this worker may read again.
         yield None
