@@ -111,7 +111,7 @@ class Endpoint:
         self._closed = True
         pids: list[int] = []
         with contextlib.suppress(ClusterError):
-            status = self.status()
+            status = self._ask(self._hub.status.remote(), self.config.stop_timeout_s)
             pids = [status["pid"], *(replica["pid"] for replica in status["replicas"].values())]
         left: list[int] = []
         try:
@@ -142,12 +142,17 @@ class Endpoint:
     ) -> None:
         self.shutdown()
 
-    def _ask(self, reference: Any) -> Any:
+    def _ask(self, reference: Any, timeout_s: float | None = None) -> Any:
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
         try:
-            return ray.get(reference)
+            return ray.get(reference, timeout=timeout_s)
+        except GetTimeoutError:
+            raise ClusterError(
+                f"the parameter hub {self.config.hub_name!r} does not answer within "
+                f"stop_timeout_s = {timeout_s:g}"
+            ) from None
         except RayActorError as error:
             raise ClusterError(
                 f"the parameter hub {self.config.hub_name!r} is gone ({error}); deploy again"
@@ -305,12 +310,13 @@ def _stop_serve(timeout_s: float) -> None:
     """
     import ray
     from ray import serve
-    from ray.exceptions import RayActorError
+    from ray.exceptions import GetTimeoutError, RayActorError
 
     deadline = time.monotonic() + timeout_s
-    with contextlib.suppress(ValueError, RayActorError):  # the controller is gone
+    # The controller is gone, or never came up.
+    with contextlib.suppress(ValueError, RayActorError, GetTimeoutError):
         controller = ray.get_actor(_CONTROLLER[0], namespace=_CONTROLLER[1])
-        ray.get(controller.graceful_shutdown.remote(wait=False))
+        ray.get(controller.graceful_shutdown.remote(wait=False), timeout=timeout_s)
         while time.monotonic() < deadline:
             time.sleep(0.05)
             ray.get_actor(_CONTROLLER[0], namespace=_CONTROLLER[1])

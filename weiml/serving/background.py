@@ -45,10 +45,11 @@ def serve_forever(
         ConfigError: a folder is missing.
         ClusterError: the port is taken, or the replicas do not come up.
     """
-    asked = threading.Event()
-    with _stopping(asked):
+    asked, started = threading.Event(), threading.Event()
+    with _stopping(asked, started):
         endpoint = deploy(config)
         try:
+            started.set()
             if on_ready is not None:
                 on_ready({"pid": os.getpid(), "url": config.url, "models": dict(config.models)})
             while not asked.wait(1.0):  # a wait without end would keep Python from its signals
@@ -155,14 +156,18 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def _stopping(asked: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM ask for the end; a second one, or one during the start, interrupts."""
+def _stopping(asked: threading.Event, started: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM ask for the end.
+
+    What would go on for long is interrupted: the start by any of them, all else by SIGINT or by
+    the second one.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if asked.is_set() or number == signal.SIGINT:
-            asked.set()
-            raise KeyboardInterrupt
+        interrupts = asked.is_set() or number == signal.SIGINT or not started.is_set()
         asked.set()
+        if interrupts:
+            raise KeyboardInterrupt
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, stop) for number in numbers}
