@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from tests.ps import training
 from weiml.errors import ParameterServerError
-from weiml.ps import SGD, Client, RayParameterServer, TableConfig
+from weiml.ps import SGD, Client, EmbeddedParameterServer, RayParameterServer, TableConfig
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 DEADLINE_S = 60.0
@@ -127,6 +128,69 @@ def test_the_coordinator_may_die_and_still_see_to_a_failover(pool: ThreadPoolExe
         until(lambda: healthy(ps), "the stand-by to be rebuilt")
         assert ps.status()["pid"] != before["pid"]
         training.assert_equal(training.content(ps), training.serial(2, ticks))
+
+
+def test_the_coordinator_and_a_stand_by_may_die_together(pool: ThreadPoolExecutor) -> None:
+    with RayParameterServer.create(1, 2, 0, "two-killed", replicas=2) as ps:
+        training.create(ps)
+        ticks = 80
+        running = [pool.submit(keep_training, ps, worker, ticks) for worker in range(2)]
+        before = ps.status()
+        [standby] = standbys(before)
+        os.kill(before["pid"], signal.SIGKILL)
+        os.kill(standby, signal.SIGKILL)
+        until(lambda: ps.status()["pid"] != before["pid"], "another coordinator")
+        until(lambda: healthy(ps) and standbys(ps.status()) != {standby}, "another stand-by")
+        kill_primary_of(before)  # only the new stand-by has it all now
+        for future in running:
+            future.result(DEADLINE_S)
+        training.assert_equal(training.content(ps), training.serial(2, ticks))
+
+
+def standbys(status: dict[str, Any]) -> set[int]:
+    """Return the pids of the processes that speak for no shard."""
+    return {pid for pid, _ in status["processes"]} - {shard["pid"] for shard in status["shards"]}
+
+
+def test_a_primary_may_die_while_buckets_move(pool: ThreadPoolExecutor) -> None:
+    with RayParameterServer.create(1, 2, 0, "move-kill", replicas=2) as ps:
+        training.create(ps)
+        ticks = 100
+        running = [pool.submit(keep_training, ps, worker, ticks) for worker in range(2)]
+        moving = pool.submit(ps.rescale, 2)
+        # The new shard is there: what it is to have is about to be copied to it.
+        until(lambda: len(ps.status()["processes"]) > 2 or moving.done(), "the new shard")
+        kill_primary(ps, 0)
+        moving.result(DEADLINE_S)
+        for future in running:
+            future.result(DEADLINE_S)
+        until(lambda: healthy(ps), "the stand-bys to be there")
+        status = ps.status()
+        assert (status["num_shards"], status["failovers"]) == (2, 1)
+        training.assert_equal(training.content(ps), training.serial(2, ticks))
+
+
+def test_a_primary_may_die_while_it_is_saved(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    keys = np.arange(2_000_000, dtype=np.uint64)
+    with RayParameterServer.create(
+        1, 1, None, "save-kill", replicas=2, checkpoint_root=str(root)
+    ) as ps:
+        ps.create_table(TableConfig("t", optimizer=SGD(lr=1.0)))
+        client = ps.client()
+        client.wait(client.push("t", keys, np.ones((len(keys), 1), np.float32)))
+        saving = pool.submit(ps.checkpoint, full=True)
+        until(lambda: saving.done() or any(root.rglob("*.arrow")), "the save to begin")
+        kill_primary(ps, 0)
+        saved = saving.result(DEADLINE_S)
+        client.wait(client.push("t", keys[:9], np.ones((9, 1), np.float32)))
+        later = ps.checkpoint()
+    for path, first in ((saved, -1.0), (later, -2.0)):
+        with EmbeddedParameterServer() as other:
+            other.load(path)
+            values = np.asarray(other.client().pull("t", keys).wait())
+            assert (values[:9] == first).all()
+            assert (values[9:] == -1).all()
 
 
 def kill_primary_of(status: dict[str, Any]) -> None:

@@ -63,6 +63,51 @@ def test_a_worker_declared_dead_cannot_come_back_by_accident(ray_session: None) 
         other.finish()
 
 
+class Stepper:
+    """Worker 1, in a process of its own."""
+
+    def __init__(self, server: ParameterServer) -> None:
+        self._client = server.client(1)
+
+    def step(self) -> int:
+        self._client.wait(self._client.push("t", KEYS, ONES))
+        self._client.wait(self._client.tick())
+        return os.getpid()
+
+
+@pytest.mark.slow
+def test_a_worker_that_stands_still_is_declared_dead_and_cannot_go_on(ray_session: None) -> None:
+    import ray
+
+    with RayParameterServer.create(
+        1, 2, 0, "stopped-worker", worker_timeout_s=6.0, wait_timeout_s=DEADLINE_S
+    ) as ps:
+        ps.create_table(TableConfig("t", optimizer=SGD(lr=1.0)))
+        first = ps.client(0)
+        other = ray.remote(Stepper).options(num_cpus=0).remote(ps)
+        stepped = other.step.remote()
+        first.push("t", KEYS, ONES)
+        first.tick()
+        pid = ray.get(stepped, timeout=DEADLINE_S)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for _ in range(3):
+                first.push("t", KEYS, ONES)
+                first.tick()
+            values = np.asarray(first.pull("t", KEYS).wait())  # waits for the other, then does not
+            assert (values == -5).all()
+            assert ps.status()["live"] == [0]
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        with pytest.raises(ParameterServerError, match="declared dead or has another client"):
+            ray.get(other.step.remote(), timeout=DEADLINE_S)
+        first.push("t", KEYS, ONES)
+        first.tick()
+        assert (np.asarray(first.pull("t", KEYS).wait()) == -6).all()
+        first.finish()
+        ray.kill(other)
+
+
 CREATOR = """
 import sys, time
 from weiml.cluster import join_ray
