@@ -182,9 +182,14 @@ def _signals_after() -> Iterator[None]:
     from ray._private import utils
 
     came: list[int] = []
+    timer, ringing = signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM)
 
     def put_off(number: int, frame: FrameType | None) -> None:
         came.append(number)
+        # Ray's core has a handler before this one by the end of its start: that prints where it is
+        # and lets an alarm abort the process after 3 s.
+        signal.signal(signal.SIGALRM, ringing or signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
         if len(came) > 1:
             raise KeyboardInterrupt
 

@@ -23,8 +23,13 @@ pytestmark = pytest.mark.process
 
 
 @pytest.mark.slow
-def test_interrupted_while_starting_leaves_nothing(feed: Any, tmp_path: Path) -> None:
-    """SIGTERM in the middle of the start-up: processes that it had begun are gone too."""
+@pytest.mark.parametrize(
+    ("number", "processes"), [(signal.SIGTERM, 3), (signal.SIGINT, 5), (signal.SIGTERM, 9)]
+)
+def test_interrupted_while_starting_leaves_nothing(
+    number: signal.Signals, processes: int, feed: Any, tmp_path: Path
+) -> None:
+    """In the middle of the start-up: Ray is coming up, or it is there and Serve is coming up."""
     config = feed.config(models={"lr": feed.models["lr"]}, port=free_port())
     (tmp_path / "config.json").write_text(json.dumps(to_mapping(config)))
     code = "from weiml.serving.background import main; main()"
@@ -33,14 +38,15 @@ def test_interrupted_while_starting_leaves_nothing(feed: Any, tmp_path: Path) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    deadline = time.monotonic() + 60
-    while len(descendants(process.pid)) < 4:  # Ray is coming up
+    deadline = time.monotonic() + 120
+    while len(descendants(process.pid)) < processes:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     started = descendants(process.pid)
-    os.kill(process.pid, signal.SIGTERM)
-    process.communicate(timeout=90)
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output.decode()
     assert wait_gone(started, 20.0) == []
     assert not (tmp_path / "endpoint.json").exists()
 
