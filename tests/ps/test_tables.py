@@ -162,6 +162,34 @@ def test_how_keys_are_cut_into_chunks_changes_nothing(
     assert np.array_equal(whole.changed_keys(1), pieces.changed_keys(1))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("optimizer", [FTRL(l1=0.01), Adagrad(), ASGD()])
+@pytest.mark.parametrize("dim", [1, 3])
+def test_rows_visited_in_cache_learn_as_those_that_are_located_first(
+    rng: np.random.Generator, optimizer: Any, dim: int
+) -> None:
+    config = TableConfig("t", dim=dim, optimizer=optimizer, init_scale=0.1)
+    visited, located = SparseTable(config, 16), SparseTable(config, 16)
+    located.begin_snapshot()  # of which rows are set aside before they are written
+    everything = np.arange(60_000, dtype=np.uint64)
+    for sequence in range(1, 6):
+        # Repeated keys, and ever fewer new ones, at first everywhere, then here and there.
+        keys = rng.integers(0, 10_000 * sequence if sequence < 5 else 60_000, 40_000, np.uint64)
+        grads = rng.normal(size=(keys.size, dim)).astype(np.float32)
+        differences = abs(rng.normal(size=(keys.size, config.width))).astype(np.float32)
+        for table in (visited, located):
+            table.push_gradients(keys, grads, 2 * sequence)
+            if optimizer.sums:
+                table.push_differences(keys[::-1], differences, 2 * sequence + 1)
+        state = visited.pull_state(everything)
+        assert state.tobytes() == located.pull_state(everything).tobytes()
+        weights = visited.pull_weights(everything)
+        assert weights.tobytes() == optimizer.weights(state).tobytes()
+        changed = visited.changed_keys(2 * sequence - 1)
+        assert changed is not None
+        assert set(changed.tolist()) == set(keys.tolist())
+    assert len(visited) == len(located)
+
+
 def test_new_rows_depend_on_seed_key_and_column_only() -> None:
     config = TableConfig("t", dim=4, optimizer=Adagrad(), init_scale=0.2, seed=9)
     keys = np.random.default_rng(0).integers(0, 2**64 - 1, 4000, np.uint64)

@@ -17,6 +17,7 @@ from weiml.ps.bfloat16 import expand, pack, stretches
 from weiml.ps.kernels import initial_weights
 from weiml.ps.memory import address_of, floats, load_f32, load_u32, store_f32, store_u32
 from weiml.ps.optimizers.rows import prefetch_row, read_rows, write_rows
+from weiml.ps.row_blocks import Block, add_block, copy_block
 
 if TYPE_CHECKING:
     from weiml.ps.table_config import TableConfig
@@ -181,6 +182,32 @@ class RowLayout:
         out = np.empty((addresses.size, self.config.width), np.float32)
         expand(addresses, self.config.dim, out.view(np.uint32))
         return out
+
+    # The same for rows that are visited while they are looked up; None where that cannot be
+
+    @property
+    def learn_block(self) -> Block | None:
+        """What `learn` does without counts and squares, if a push notes nothing besides."""
+        return self.optimizer.step_block(self.config.dim) if self._bare else None
+
+    @property
+    def add_block(self) -> Block | None:
+        """What `add` does, if a push notes nothing besides."""
+        return add_block(self.config.width) if self._bare else None
+
+    @property
+    def weights_block(self) -> Block | None:
+        """What `weights` does."""
+        return None if self._packed else self.optimizer.read_block(self.config.dim)
+
+    @property
+    def state_block(self) -> Block | None:
+        """What `state` does."""
+        return None if self._packed else copy_block(self.config.width)
+
+    @property
+    def _bare(self) -> bool:
+        return not self._packed and self.count is None and self.last_seen is None
 
     # Statistics
 

@@ -45,6 +45,8 @@ AHEAD = 64
 """Keys between asking for a line and looking at it."""
 VISITED = 1024
 """Rows that a function is called on at once: their pages are all known to the processor still."""
+_VISITED_BYTES = 1 << 19  # of long rows fewer, which fit into the second-level cache together
+_FEWEST = 64
 _BLOCK = 2048  # their lines fit into the second-level cache
 _ONE = np.uint64(1)
 _NONE = 1 << 62
@@ -250,9 +252,10 @@ def visit_rows(
     on to it; see `RowStore.visit`.
     """
     addresses = np.empty(VISITED, np.int64)
+    at_once = min(VISITED, max(_FEWEST, _VISITED_BYTES // shape[1]))
     row = values.strides[0]
-    for start in range(0, keys.size, VISITED):
-        block = keys[start : start + VISITED]
+    for start in range(0, keys.size, at_once):
+        block = keys[start : start + at_once]
         if find_rows(homes, shape, block, addresses):
             return start
         call_block(

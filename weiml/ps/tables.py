@@ -18,6 +18,7 @@ from weiml.ps.expiry import Expiry
 from weiml.ps.intake import Intake
 from weiml.ps.layout import RowLayout, row_addresses
 from weiml.ps.partition import NUM_BUCKETS
+from weiml.ps.row_blocks import Block
 from weiml.ps.row_store import RowStore
 from weiml.ps.snapshots import TableSnapshot
 from weiml.ps.table_config import TableConfig, check_name
@@ -94,7 +95,7 @@ class SparseTable:
         """Return the served weights of `keys` uint64 (n,): a new float32 (n, dim)."""
         keys = self._keys(keys)
         out = np.empty((keys.size, self.config.dim), np.float32)
-        for part in self._chunks(keys.size):
+        for part in self._not_visited(keys, out, self.layout.weights_block):
             addresses, fresh = self._find(keys[part])
             out[part] = self.layout.weights(addresses)
             del fresh
@@ -107,7 +108,7 @@ class SparseTable:
         """
         keys = self._keys(keys)
         out = np.empty((keys.size, self.config.width), np.float32)
-        for part in self._chunks(keys.size):
+        for part in self._not_visited(keys, out, self.layout.state_block):
             addresses, fresh = self._find(keys[part])
             out[part] = self.layout.state(addresses)
             del fresh
@@ -144,7 +145,8 @@ class SparseTable:
             counts = self._numbers("counts", counts, (keys.size,))
         if squares is not None:
             squares = self._numbers("squares", squares, (keys.size, self.config.dim))
-        for part in self._chunks(keys.size):
+        block = self.layout.learn_block if counts is None and squares is None else None
+        for part in self._not_visited(keys, grads, block, sequence):
             some, addresses, where = self._open(keys[part], sequence, _at(counts, part))
             some_counts = _at(_at(counts, part), where)
             some_squares = _at(_at(squares, part), where)
@@ -167,7 +169,7 @@ class SparseTable:
             )
         keys = self._keys(keys)
         differences = self._numbers("differences", differences, (keys.size, self.config.width))
-        for part in self._chunks(keys.size):
+        for part in self._not_visited(keys, differences, self.layout.add_block, sequence):
             some, addresses, where = self._open(keys[part], sequence, None)
             self.layout.add(addresses, some, differences[part][where], sequence)
             self.layout.note(addresses, None, self._seen(step))
@@ -418,9 +420,35 @@ class SparseTable:
         addresses[missing] = row_addresses(fresh)
         return addresses, fresh
 
-    def _chunks(self, n: int) -> Iterator[slice]:
-        for start in range(0, n, self._chunk):
+    def _chunks(self, n: int, first: int = 0) -> Iterator[slice]:
+        for start in range(first, n, self._chunk):
             yield slice(start, min(start + self._chunk, n))
+
+    def _not_visited(
+        self,
+        keys: np.ndarray,
+        values: np.ndarray,
+        block: Block | None,
+        sequence: int | None = None,
+    ) -> Iterator[slice]:
+        """Run `block` on rows that are there, with their `values` (n, m); yield the other chunks.
+
+        With a sequence number the block writes. It is run in the order of keys, on those before a
+        chunk before that chunk is yielded.
+        """
+        if block is None or (sequence is not None and self._snapshots):
+            # A snapshot sets rows aside before they are written, as keys come.
+            yield from self._chunks(keys.size)
+            return
+        start = 0
+        while start < keys.size:
+            stop = start + self.store.visit(keys[start:], values[start:], *block)
+            if sequence is not None:
+                for part in self._chunks(stop, start):
+                    self._before_write(keys[part], sequence)
+            start = min(stop + self._chunk, keys.size)
+            if stop < start:
+                yield slice(stop, start)
 
     def _spans(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Yield runs of buckets with a bounded number of rows together."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from weiml.errors import ConfigError
 from weiml.ps.optimizers import rows
+from weiml.ps.row_blocks import Block, copy_block
 
 __all__ = [
     "MatrixOptimizer",
@@ -93,6 +94,17 @@ class Optimizer(abc.ABC):
     def read_training(self, addresses: np.ndarray, dim: int) -> np.ndarray:
         """Return the weights that gradients act on: float32 (n, dim), mostly those served."""
         return self.read(addresses, dim)
+
+    def step_block(self, dim: int) -> Block | None:
+        """Return what `apply` does, without counts and squares, for `RowStore.visit`.
+
+        None where there is no such function: then rows are located first and handed to `apply`.
+        """
+        return None
+
+    def read_block(self, dim: int) -> Block | None:
+        """Return what `read` does for `RowStore.visit`, or None."""
+        return copy_block(dim) if type(self).read is Optimizer.read else None
 
     def weights(self, state: np.ndarray) -> np.ndarray:
         """Return the weights to serve, a new float32 (n, dim), of state rows (n, width)."""

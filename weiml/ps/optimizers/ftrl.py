@@ -18,9 +18,15 @@ from weiml.ps.optimizers.base import (
     check_positive,
     step_arrays,
 )
-from weiml.ps.optimizers.ftrl_single import apply_single, read_single
+from weiml.ps.optimizers.ftrl_single import (
+    apply_block,
+    apply_single,
+    read_block,
+    read_single,
+)
 from weiml.ps.optimizers.multiplicity import damping, tempered
 from weiml.ps.optimizers.rows import prefetch_row
+from weiml.ps.row_blocks import Block
 
 __all__ = ["FTRL"]
 
@@ -105,6 +111,14 @@ class FTRL(Optimizer):
         if dim == 1:
             return np.asarray(read_single(addresses, *self.scalars))
         return np.asarray(_read(addresses, dim, *self.scalars))
+
+    def step_block(self, dim: int) -> Block | None:
+        """See `Optimizer.step_block`: for rows of one weight."""
+        return (apply_block(), np.array(self.scalars)) if dim == 1 else None
+
+    def read_block(self, dim: int) -> Block | None:
+        """See `Optimizer.read_block`: for rows of one weight."""
+        return (read_block(), np.array(self.scalars)) if dim == 1 else None
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

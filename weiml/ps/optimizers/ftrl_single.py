@@ -13,7 +13,6 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import types
 
 from weiml.ps.kernels import ftrl_weight
 from weiml.ps.memory import (
@@ -26,6 +25,7 @@ from weiml.ps.memory import (
     store_u32,
     store_u64,
 )
+from weiml.ps.row_blocks import BLOCK
 
 __all__ = ["apply_block", "apply_single", "read_block", "read_single"]
 
@@ -167,19 +167,16 @@ def read_single(
     return out
 
 
-_BLOCK = types.void(types.int64, types.int64, types.int64, types.int64)
-
-
 @functools.cache
 def apply_block() -> int:
     """Return the address of `apply_single` as `RowStore.visit` calls it."""
-    return int(numba.cfunc(_BLOCK, cache=True, error_model="numpy")(_apply_block).address)
+    return int(numba.cfunc(BLOCK, cache=True, error_model="numpy")(_apply_block).address)
 
 
 @functools.cache
 def read_block() -> int:
     """Return the address of `read_single` as `RowStore.visit` calls it."""
-    return int(numba.cfunc(_BLOCK, cache=True, error_model="numpy")(_read_block).address)
+    return int(numba.cfunc(BLOCK, cache=True, error_model="numpy")(_read_block).address)
 
 
 def _apply_block(addresses: int, size: int, grads: int, parameters: int) -> None:
