@@ -168,8 +168,8 @@ class RowStore:
         of `values`, float32 (len(keys), m), and where `parameters` float32. It may read or write
         the values, and must neither insert nor delete.
 
-        Returns how many keys were visited: all, or those before the first block of `VISITED` keys
-        with one that is missing, for the caller to insert and go on.
+        Returns how many keys were visited: all, or those before the first block (of `VISITED` keys,
+        where slots are of 16 bytes) with one that is missing, for the caller to insert and go on.
         """
         assert values.dtype == parameters.dtype == np.float32, (values.dtype, parameters.dtype)
         assert values.flags.c_contiguous, "values must be C-contiguous"
