@@ -27,7 +27,19 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
 
-from weiml.ps import actors, client, coordinator, group_checkpoints, ray_transport, rescale
+from weiml.ps import (
+    actors,
+    conversation,
+    coordinator,
+    group_checkpoints,
+    leases,
+    liveness,
+    members,
+    ray_transport,
+    rescale,
+    rescale_peers,
+    shard_processes,
+)
 from weiml.ps.shard import READS, WRITES
 
 __all__ = ["Process", "World", "simulated"]
@@ -487,14 +499,17 @@ def simulated(seed: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     world.loop.set_task_factory(factory)
     _worlds.append(world)
     with monkeypatch.context() as patch:
-        for module in (actors, coordinator, ray_transport):
+        for module in (actors, coordinator, leases, liveness, ray_transport, shard_processes):
             patch.setattr(module, "ray", ray)
-        for module in (actors, client, coordinator, group_checkpoints, ray_transport, rescale):
+        for module in (
+            actors, conversation, coordinator, group_checkpoints, leases, members, ray_transport,
+            rescale, rescale_peers,
+        ):  # fmt: skip
             patch.setattr(module, "time", clock)
         patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=world.names_of.getrandbits(128)))
         patch.setattr(asyncio, "to_thread", inline)
         patch.setattr(os, "getpid", pid)
-        for module in (coordinator, ray_transport):
+        for module in (leases, ray_transport):
             patch.setattr(module, "is_running", is_running)
         patch.setattr(actors.ShardActor, "_in_turn", lambda self, work: work())
         patch.setattr(ray_transport, "_keep_alive", lambda *_: None)

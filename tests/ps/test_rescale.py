@@ -109,8 +109,8 @@ def test_a_refused_write_is_not_taken_for_an_acknowledged_one_when_its_shard_die
         for _ in range(2):
             client.push("t", keys, np.ones((1000, 1), np.float32))
         first = client._writes[0][1]  # type: ignore[attr-defined]
-        part = next(p for p in client._under_way.values() if p.shard == 1)  # type: ignore[attr-defined]
-        client._answer(part)  # type: ignore[attr-defined]
+        part = next(p for p in client._conversation.under_way.values() if p.shard == 1)  # type: ignore[attr-defined]
+        client._conversation.answer(part)  # type: ignore[attr-defined]
         os.kill(other.status()["shards"][1]["pid"], signal.SIGKILL)
         first.wait()
         client.flush()

@@ -21,7 +21,9 @@ from ray.exceptions import (
 from weiml.errors import ClusterError, ParameterServerError, WeimlError
 from weiml.ps.actors import NAMESPACE, DeposedError, coordinator_name
 from weiml.ps.base import GroupConfig
-from weiml.ps.coordinator import Coordinator, Route, is_running
+from weiml.ps.coordinator import Coordinator
+from weiml.ps.liveness import is_running
+from weiml.ps.members import Route
 from weiml.ps.partition import Partition
 from weiml.ps.transport import ShardGoneError, StillWaitingError, Transport
 
