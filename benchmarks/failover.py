@@ -31,11 +31,13 @@ from benchmarks.kills import (
     VECTOR,
     WORKERS,
     Outcome,
+    counted,
     counting,
     is_exact,
     trained,
 )
 from weiml.cluster import start_ray
+from weiml.ps import Partition
 
 STALL_GOAL_S = 3.0
 CHECKPOINT_S = 1.0
@@ -108,14 +110,15 @@ def asp(kills: int, seed: int) -> Iterator[Case]:
 def lacking(ours: Outcome) -> tuple[int, int]:
     """Return how many parts of pushes, one a shard, are missing and how many are too many."""
     missing = twice = 0
-    values = iter(ours.content)
-    for worked in ours.workers:
+    for number, worked in enumerate(ours.workers):
         for turn in range(BATCHES):
             pushes = len(range(turn, worked.steps, BATCHES))
-            # All keys of a part are on one shard, so they lack the same pushes.
-            lack = {int(n) for n in pushes + np.unique(next(values))}
-            missing += sum(n for n in lack if n > 0)
-            twice -= sum(n for n in lack if n < 0)
+            shards = Partition(SHARDS).shards_of(counted(number, turn))
+            values = ours.content[number * BATCHES + turn]
+            for shard in range(SHARDS):  # all keys of a part lack the same pushes
+                lack = {int(n) for n in pushes + np.unique(values[shards == shard])}
+                missing += sum(n for n in lack if n > 0)
+                twice -= sum(n for n in lack if n < 0)
     return missing, twice
 
 
@@ -151,7 +154,7 @@ def checkpointed(kills: int, seed: int) -> Iterator[Case]:
     missing, twice = lacking(ours)
     lost, restores = ours.total("lost_writes"), ours.status["restores"]
     sent = SHARDS * sum(worked.steps for worked in ours.workers)
-    window_s = lost / max(kills, 1) * SHARDS / (SHARDS * ours.rate)
+    window_s = lost / kills / ours.rate
     yield Case(
         case=f"ASP, replicas = 1, a checkpoint every {CHECKPOINT_S:g} s, {kills} kills",
         value=1 / max(median(ours.struck.whole_after_s), 1e-9),
