@@ -18,6 +18,14 @@ from weiml.ps.admission import AdmissionConfig
 from weiml.ps.content import ShardContent
 from weiml.ps.dense import DenseTable
 from weiml.ps.expiry import ExpiryConfig
+from weiml.ps.following import (
+    apply_update,
+    begin_copy,
+    collect_update,
+    copy_start,
+    forget_news,
+    take_rows,
+)
 from weiml.ps.shard import Shard
 from weiml.ps.tables import SparseTable
 from weiml.ps.transfer import Stamp
@@ -54,10 +62,10 @@ LATE = TableConfig("late", optimizer=SGD())
 def write(shards: list[Shard], worker: int | None, verb: str, *arguments: Any) -> None:
     """Let a worker's client, or an observer, write the same on equal shards, if it may."""
     first = shards[0]
-    client = "observer" if worker is None else first._owners.get(worker)
+    client = "observer" if worker is None else first.writers.owners.get(worker)
     if client is None:
         return
-    seq = first._applied.get(client, 0) + 1
+    seq = first.writers.last(client) + 1
     tick = 0 if worker is None else first.clock.ticks[worker]
     stamp = Stamp(client, seq, worker, tick, first.partition.version)
     if {shard.blocked(verb, stamp) for shard in shards} == {None}:
@@ -174,7 +182,7 @@ class Histories:
             shard.create_vector("v", LENGTH, ones)
 
     def load(self, shards: list[Shard]) -> None:
-        if shards[0]._held:
+        if shards[0].held:
             return
         for shard in shards:
             content = ShardContent(GROUP, 0, shard.partition)
@@ -232,21 +240,21 @@ class Follower:
     def __init__(self, leader: Shard, pieces: int) -> None:
         self.shard = Shard(GROUP, 0, BEFORE)
         self.follows = False
-        start = leader.copy_start()
+        start = copy_start(leader)
         self._start = start[1]
-        self.shard.begin_copy(sent(start))
+        begin_copy(self.shard, sent(start))
         self._left = np.array_split(np.arange(BUCKETS, dtype=np.int32), pieces)
 
     def go_on(self, leader: Shard, since: int) -> None:
         """Take the next piece, or the end of the copy, or what happened after `since`."""
         if self._left:
             piece, *self._left = self._left
-            self.shard.take(sent(leader.export_buckets(piece, arriving=True)))
+            take_rows(self.shard, sent(leader.export_buckets(piece, arriving=True)))
         elif self.follows:
-            self.shard.apply_update(sent(leader.collect_update(since, 0)))
+            apply_update(self.shard, sent(collect_update(leader, since, 0)))
         else:
-            self.shard.apply_update(sent(leader.collect_update(self._start, 0, copied=True)))
-            leader.forget_news()
+            apply_update(self.shard, sent(collect_update(leader, self._start, 0, copied=True)))
+            forget_news(leader)
             self.follows = True
 
 
@@ -272,16 +280,16 @@ def content(shard: Shard) -> dict[str, Any]:
     }
     held = [
         (tick, worker, [v.tobytes() if isinstance(v, np.ndarray) else v for v in astuple(push)])
-        for tick, worker, push in shard._all_held()
+        for tick, worker, push in shard.held.all()
     ]
     return {
         "tables": tables,
         "vectors": vectors,
         "held": held,
         "clock": (shard.clock.ticks, shard.clock.live),
-        "clients": (shard._applied, shard._owners),
+        "clients": (shard.writers.applied, shard.writers.owners),
         "sequence": (shard.sequence, shard.partition.version),
-        "rescale": (shard._frozen, shard._barrier, shard._arrived, shard._passes, shard._retired),
+        "rescale": shard.rescale.state(whole=True),
         "counts": shard.counts,
     }
 

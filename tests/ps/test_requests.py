@@ -22,6 +22,7 @@ from weiml.ps import (
     TableConfig,
     WireConfig,
 )
+from weiml.ps.following import apply_update, collect_update
 from weiml.ps.shard import Shard
 
 Make = Callable[..., ParameterServer]
@@ -252,7 +253,7 @@ def test_an_expiry_that_is_asked_again_decays_nothing_twice() -> None:
     shard._sparse("t").push_statistics(MANY[:5], many, many, 2)
     standby = Shard(GroupConfig(), 0)
     removed = shard.expire("t", 1, 0.0, "one")
-    standby.apply_update(shard.collect_update(0, 0, copied=True))
+    apply_update(standby, collect_update(shard, 0, 0, copied=True))
     for each in (shard, standby):
         before = each._sparse("t").export_rows(MANY[:5])[0]
         assert each.expire("t", 1, 0.0, "one") == removed == 0

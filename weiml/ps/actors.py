@@ -29,6 +29,15 @@ from weiml.ps.checkpoint.chain import Chain
 from weiml.ps.checkpoint.parts import ShardRecord
 from weiml.ps.checkpoint.shard_writer import write_shard
 from weiml.ps.checkpoint.writer import CheckpointSpec
+from weiml.ps.following import (
+    CopyStart,
+    apply_update,
+    begin_copy,
+    collect_update,
+    copy_start,
+    forget_news,
+    take_rows,
+)
 from weiml.ps.functions import load_function_modules
 from weiml.ps.metrics import Exporter, Sample, ShardMetrics, shard_samples
 from weiml.ps.partition import Partition
@@ -239,11 +248,11 @@ class ShardActor:
         upto = self._writes
         updates = {}
         if self._standbys:
-            update = self._shard.collect_update(self._sent, self._epoch)
+            update = collect_update(self._shard, self._sent, self._epoch)
             updates = dict.fromkeys(self._standbys, update)
         if joining:
-            everything = self._shard.collect_update(at, self._epoch, copied=True)
-            self._shard.forget_news()
+            everything = collect_update(self._shard, at, self._epoch, copied=True)
+            forget_news(self._shard)
             updates |= dict.fromkeys(joining, everything)
             self._standbys |= joining
         self._sent = self._shard.sequence
@@ -285,7 +294,7 @@ class ShardActor:
             ParameterServerError: it was lost meanwhile.
         """
         handle = ray.get_actor(name, NAMESPACE)
-        start = self._shard.copy_start()
+        start = copy_start(self._shard)
         await handle.begin_copy.remote(start)
         num_buckets = self.config.num_buckets
         for first in range(0, num_buckets, _BUCKETS_A_COPY):
@@ -304,13 +313,13 @@ class ShardActor:
         self._standbys.pop(name, None)
         self._wake.set()
 
-    async def begin_copy(self, start: tuple[Partition, int, int]) -> None:
+    async def begin_copy(self, start: CopyStart) -> None:
         """As a new stand-by: make ready to be copied to."""
-        self._shard.begin_copy(start)
+        begin_copy(self._shard, start)
 
     async def take(self, rows: ShardRows) -> None:
         """As a new stand-by: take over rows."""
-        self._shard.take(rows)
+        take_rows(self._shard, rows)
 
     async def follow(self, update: ShardUpdate) -> None:
         """As a stand-by: become what the shard was.
@@ -320,7 +329,7 @@ class ShardActor:
         """
         if update.epoch < self._epoch or self.role is not Role.STANDBY:
             raise DeposedError
-        self._shard.apply_update(update)
+        apply_update(self._shard, update)
         self._follows = True
 
     async def promote(self, epoch: int) -> bool:
