@@ -5,6 +5,7 @@ A cluster that was there before is never stopped. Nothing is connected on import
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -67,8 +68,7 @@ def join_ray(address: str) -> None:
     Raises:
         ClusterError: there is none, or it does not let us in.
     """
-    if _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+    _use_token()
     advice = "start one with `ray start --head`, or correct RAY_ADDRESS (--address)"
     if address == "auto":
         from ray._private.utils import read_ray_address
@@ -142,6 +142,15 @@ def _own_address() -> str:
     import ray
 
     return str(ray.util.get_node_ip_address())
+
+
+def _use_token() -> None:
+    """Let this process show the user's token, where there is one and nothing else was asked for."""
+    if "RAY_AUTH_MODE" in os.environ or not _has_token():
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
+    if "ray" in sys.modules:  # it has read the environment already
+        importlib.import_module("ray._raylet").Config.initialize("")
 
 
 def _has_token() -> bool:

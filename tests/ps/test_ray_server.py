@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weiml.errors import ParameterServerError
+from weiml.errors import ConfigError, ParameterServerError
 from weiml.ps import (
     FTRL,
     SGD,
@@ -124,7 +124,9 @@ def test_a_server_object_travels_to_other_processes(ps: RayParameterServer) -> N
 def test_groups_are_found_by_name(ps: RayParameterServer) -> None:
     assert "group" in list_groups()
     assert RayParameterServer.connect("group").config == ps.config
-    with pytest.raises(ParameterServerError, match="no parameter server group 'grupo'"):
+    with pytest.raises(
+        ParameterServerError, match="no parameter server group 'grupo' .* did you mean 'group'"
+    ):
         RayParameterServer.connect("grupo")
     with pytest.raises(ParameterServerError, match="'group' exists already"):
         RayParameterServer.create(1, name="group")
@@ -203,3 +205,11 @@ def test_a_pull_that_waits_lets_pushes_and_ticks_go_on(ps: RayParameterServer) -
     assert time.monotonic() - start < ps.config.wait_timeout_s
     first.finish()
     second.finish()
+
+
+def test_a_missing_module_is_named(ray_session: None) -> None:
+    with pytest.raises(ConfigError, match="module 'my_functionz' cannot be imported"):
+        RayParameterServer.create(1, name="other", function_modules=("my_functionz",))
+    with pytest.raises(ConfigError, match="module 'my_functionz' cannot be imported"):
+        EmbeddedParameterServer(function_modules=("my_functionz",))
+    assert "other" not in list_groups()

@@ -21,6 +21,7 @@ import ray
 from weiml.errors import ParameterServerError
 from weiml.ps.base import GroupConfig
 from weiml.ps.failover import Failover
+from weiml.ps.functions import load_function_modules
 from weiml.ps.group_checkpoints import GroupCheckpoints, load_path, save_path
 from weiml.ps.leases import Leases
 from weiml.ps.members import GroupState, Members, Route
@@ -77,6 +78,8 @@ class Coordinator:
                 if self._reconstructed:  # it died before anybody knew of the group
                     for process, _ in await self._processes.find():
                         self._processes.end(process)
+                # Here first: an error of this process is told, one of a process that is gone not.
+                load_function_modules(self.config.function_modules)
                 members = self._members
                 starts = (self._failover.start(s, members.partition) for s in members.shards)
                 try:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from weiml.errors import ParameterServerError
 from weiml.ps.base import GroupConfig
+from weiml.ps.functions import load_function_modules
 from weiml.ps.group_checkpoints import GroupCheckpoints, load_path, save_path
 from weiml.ps.partition import Partition
 from weiml.ps.rescale import rescale
@@ -216,6 +217,7 @@ class EmbeddedParameterServer(ShardedParameterServer):
             staleness=staleness,
             **fields,
         )
+        load_function_modules(config.function_modules)
         if config.replicas > 1:
             raise ParameterServerError(
                 f"an embedded parameter server is one process: replicas = {config.replicas} would "

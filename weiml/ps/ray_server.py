@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import ray
 
-from weiml.errors import ClusterError
-from weiml.ps.actors import NAMESPACE, coordinator_name
+from weiml.cluster import join_ray
 from weiml.ps.base import GroupConfig
-from weiml.ps.ray_transport import RayTransport, absolute, end_group
+from weiml.ps.ray_transport import RayTransport, absolute, end_group, list_groups
 from weiml.ps.server import ShardedParameterServer
 
 __all__ = ["RayParameterServer", "list_groups"]
@@ -58,13 +58,20 @@ class RayParameterServer(ShardedParameterServer):
         return cls(RayTransport.start(config))
 
     @classmethod
-    def connect(cls, name: str = "weiml-ps") -> RayParameterServer:
+    def connect(cls, name: str = "weiml-ps", address: str | None = None) -> RayParameterServer:
         """Return a server object for the group `name`, which another process started.
 
+        Args:
+            name: the group's.
+            address: the Ray cluster, HOST:PORT or ``auto``, to join where this process is in none
+                yet; by default that at ``RAY_ADDRESS``, or the one of this machine.
+
         Raises:
-            ClusterError: Ray is not running here.
+            ClusterError: the cluster cannot be reached.
             ParameterServerError: there is no such group.
         """
+        if not ray.is_initialized():
+            join_ray(address or os.environ.get("RAY_ADDRESS") or "auto")
         return cls(RayTransport.find(name))
 
     @classmethod
@@ -81,19 +88,3 @@ class RayParameterServer(ShardedParameterServer):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RayParameterServer.connect, (self.config.name,)
-
-
-def list_groups() -> list[str]:
-    """Return the names of the groups that run in the Ray cluster of this process, sorted.
-
-    Raises:
-        ClusterError: Ray is not running here.
-    """
-    if not ray.is_initialized():
-        raise ClusterError("Ray is not running in this process; call ray.init() first")
-    suffix = coordinator_name("")
-    return sorted(
-        actor["name"].removesuffix(suffix)
-        for actor in ray.util.list_named_actors(all_namespaces=True)
-        if actor["namespace"] == NAMESPACE and actor["name"].endswith(suffix)
-    )

@@ -18,6 +18,7 @@ from ray.exceptions import (
     RayTaskError,
 )
 
+from weiml.config import nearest
 from weiml.errors import ClusterError, ParameterServerError, WeimlError
 from weiml.ps.actors import NAMESPACE, DeposedError, coordinator_name
 from weiml.ps.base import GroupConfig
@@ -27,7 +28,7 @@ from weiml.ps.members import Route
 from weiml.ps.partition import Partition
 from weiml.ps.transport import ShardGoneError, StillWaitingError, Transport
 
-__all__ = ["RayTransport"]
+__all__ = ["RayTransport", "list_groups"]
 
 _RETRY_S = 0.05
 _LONGEST_BEAT_S = 5.0
@@ -92,6 +93,8 @@ class RayTransport(Transport):
             route = ray.get(coordinator.begin.remote(), timeout=limit)
         except BaseException as error:
             _abandon(coordinator)
+            if isinstance(error, RayTaskError) and isinstance(error.cause, WeimlError):
+                raise error.cause from None
             if isinstance(error, GetTimeoutError | RayTaskError | TimeoutError):
                 raise ParameterServerError(
                     f"parameter server group {config.name!r} did not start within start_timeout_s "
@@ -113,9 +116,15 @@ class RayTransport(Transport):
         try:
             coordinator = ray.get_actor(coordinator_name(name), namespace=NAMESPACE)
             route = ray.get(coordinator.route.remote(), timeout=GroupConfig.start_timeout_s)
-        except (ValueError, RayError) as error:
+        except ValueError:  # Ray's word for a name that nobody has
             raise ParameterServerError(
-                f"no parameter server group {name!r} answers in this Ray cluster ({error})"
+                f"no parameter server group {name!r} runs in this Ray cluster"
+                f"{nearest(name, list_groups())}"
+            ) from None
+        except RayError as error:
+            raise ParameterServerError(
+                f"parameter server group {name!r} does not answer ({_first_line(error)}); see "
+                f"`weiml ps status`"
             ) from None
         return cls(coordinator, route, owner=False)
 
@@ -344,6 +353,21 @@ def end_group(coordinator: ActorHandle, config: GroupConfig) -> None:
         time.sleep(0.02)
 
 
+def list_groups() -> list[str]:
+    """Return the names of the groups that run in the Ray cluster of this process, sorted.
+
+    Raises:
+        ClusterError: Ray is not running here.
+    """
+    _check_ray()
+    suffix = coordinator_name("")
+    return sorted(
+        actor["name"].removesuffix(suffix)
+        for actor in ray.util.list_named_actors(all_namespaces=True)
+        if actor["namespace"] == NAMESPACE and actor["name"].endswith(suffix)
+    )
+
+
 def _abandon(coordinator: ActorHandle) -> None:
     with contextlib.suppress(RayError):
         ray.get(coordinator.kill_all.remote(), timeout=10)
@@ -376,8 +400,8 @@ def absolute(path: str) -> str:
 def _check_ray() -> None:
     if not ray.is_initialized():
         raise ClusterError(
-            "Ray is not running in this process; call ray.init() (or ray.init(address=...) to join "
-            "a cluster) first, or use EmbeddedParameterServer"
+            "Ray is not running in this process; call weiml.cluster.start_ray(), or join_ray(…) "
+            "with the address of a cluster, or use EmbeddedParameterServer"
         )
 
 
