@@ -70,7 +70,7 @@ class Watch:
         elif self.state is State.SAVING:
             assert self._save_to is not None
             self._ps.save(self._save_to)
-            self._tell(path=self._save_to, **self._ps.status())
+            self._tell(name=self._ps.config.name, path=self._save_to)
             self.state = State.CLOSING
         elif self.state is State.DONE:
             self._tell(name=self._ps.config.name)
@@ -78,7 +78,9 @@ class Watch:
         elif self.state is State.CLOSING:
             self._ps.close()
             self.state = State.CLOSED
-            self._tell(name=self._ps.config.name)
+            root = self._ps.config.checkpoint_root
+            saved = {} if root is None else {"path": _newest(root)}
+            self._tell(name=self._ps.config.name, **saved)
         return self.state
 
     def _serve(self) -> None:
@@ -174,6 +176,8 @@ def main(
             if source:
                 ps.load(source)
             show({"state": "started", "name": group.name, "ray_address": _ray_address()})
+            if source:
+                show({"state": "loaded", "name": group.name, "path": source})
             watch = Watch(
                 ps, stop, show, save_to=save_to, interval_s=interval_s, is_there=_is_there
             )
@@ -226,9 +230,14 @@ def _source(group: GroupConfig, load_from: str | None, resume: bool) -> str | No
         return load_from
     if load_from or group.checkpoint_root is None:
         raise ConfigError("--resume needs a --checkpoint-root and goes without --load-from")
+    return _newest(group.checkpoint_root)
+
+
+def _newest(root: str) -> str | None:
+    """Return the place of the newest checkpoint below a root, if there is one."""
     from weiml.ps.checkpoint import CheckpointStore
 
-    store = CheckpointStore(group.checkpoint_root)
+    store = CheckpointStore(root)
     newest = store.latest() if store.folder.exists() else None
     return None if newest is None else (store.folder / newest.id).place
 
@@ -310,6 +319,9 @@ def line(status: Mapping[str, Any]) -> str:
     """Return a look at the group in one line."""
     if "ray_address" in status:
         return f"{status['name']}: {status['state']} in the Ray cluster {status['ray_address']}"
+    if "path" in status:
+        verb = {"loaded": "", "saving": "to "}.get(status["state"], "saved ")
+        return f"{status['name']}: {status['state']} {verb}{status['path']}"
     if "rows" not in status:
         return f"{status['name']}: {status['state']}"
     clocks = " ".join(f"{worker}:{tick}" for worker, tick in status["clocks"].items())

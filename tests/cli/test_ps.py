@@ -102,7 +102,7 @@ def test_the_largest_rows_are_found_on_all_shards(server: RayParameterServer) ->
         (["rows", NAME, "wide", "--top", "0"], "--top must be 1 or more, got 0"),
         (["rescale", NAME, "0"], "num_shards must be"),
         (["top", NAME, "--interval-s", "0"], "--interval-s must be above 0"),
-        (["restore", NAME, "20000101T000000.000Z-full"], "is not a complete checkpoint"),
+        (["restore", NAME, "20000101T000000.000Z-full"], "does not exist; "),
         (["checkpoints", "nowhere/at/all"], "there is no folder nowhere/at/all"),
     ],
 )

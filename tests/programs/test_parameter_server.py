@@ -141,7 +141,8 @@ def test_it_serves_until_a_signal_then_saves_and_leaves_no_process(
             assert started["state"] == "started"
             assert started["ray_address"].startswith("127.0.0.1:")
             assert listening_beyond_loopback(marked(mark)) == []
-            first = next(states)
+            loaded, first = next(states), next(states)
+            assert (loaded["state"], loaded["path"]) == ("loaded", str(source))
             assert first["state"] == "serving"
             assert first["rows"] == 20
             assert (first["name"], first["num_shards"], first["num_workers"]) == ("served", 2, 3)

@@ -114,6 +114,41 @@ def test_counts_squares_and_gradients_out_of_range_are_refused(
     assert ps.status()["tables"][table] == 0
 
 
+def test_differences_that_lower_a_sum_of_squares_are_refused(
+    make: Make, table: str, keys: np.ndarray
+) -> None:
+    ps = make()
+    client = ps.client()
+    ps.create_table(TableConfig(f"{table}-0", dim=2, optimizer=Adagrad()))
+    ps.create_table(TableConfig(f"{table}-1", dim=2, optimizer=FTRL()))
+    for number in range(2):
+        good = np.zeros((len(keys), 4), np.float32)
+        good[:, :2] = -5
+        client.push(f"{table}-{number}", keys, good, "differences").wait()
+        bad = good.copy()
+        bad[3, 3] = -5
+        with pytest.raises(ParameterServerError, match=r"lower a sum of squares .* by 5 .*2 to 3"):
+            client.push(f"{table}-{number}", keys, bad, "differences")
+        assert np.isfinite(pulled(client, f"{table}-{number}", keys)).all()
+
+
+@pytest.mark.parametrize("ahead", [-1, 2, 1.5])
+def test_a_pull_is_for_this_tick_or_the_next(
+    make: Make, table: str, keys: np.ndarray, ahead: int
+) -> None:
+    ps = make()
+    ps.create_table(TableConfig(table, optimizer=SGD(lr=1.0)))
+    with pytest.raises(ParameterServerError, match=f"ahead must be 0, or 1 .*got {ahead}"):
+        ps.client().pull(table, keys, ahead=ahead)
+
+
+def test_a_table_that_differs_is_refused_with_what_differs(make: Make, table: str) -> None:
+    ps = make()
+    ps.create_table(TableConfig(table, optimizer=SGD(lr=1.0)))
+    with pytest.raises(ParameterServerError, match=r"exists with dim = 1, not 2; use another"):
+        ps.create_table(TableConfig(table, dim=2, optimizer=SGD(lr=1.0)))
+
+
 def test_an_averaged_row_shows_its_average_or_what_is_trained(
     make: Make, table: str, keys: np.ndarray
 ) -> None:

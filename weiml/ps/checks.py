@@ -12,7 +12,14 @@ from weiml.errors import ParameterServerError
 from weiml.ps.kernels import first_not_below
 from weiml.ps.tables import TableConfig
 
-__all__ = ["check_choice", "check_differences", "check_keys", "check_least", "check_values"]
+__all__ = [
+    "check_ahead",
+    "check_choice",
+    "check_differences",
+    "check_keys",
+    "check_least",
+    "check_values",
+]
 
 _LARGEST_GRADIENT = np.float32(1e18)  # larger ones have no square in float32
 
@@ -75,12 +82,31 @@ def check_least(where: str, what: str, values: np.ndarray, least: float) -> None
         )
 
 
-def check_differences(config: TableConfig) -> None:
-    """Raise unless differences of the table's rows can be added."""
-    if not config.optimizer.sums:
+def check_ahead(ahead: int) -> None:
+    """Raise unless a pull is for this tick or the next."""
+    if ahead not in (0, 1):
         raise ParameterServerError(
-            f"table {config.name!r}: the state of {type(config.optimizer).__name__} is not a sum, "
-            f"so differences cannot be added; push what='gradients'"
+            f"pull: ahead must be 0, or 1 for a prefetch for the next tick, got {ahead!r}"
+        )
+
+
+def check_differences(config: TableConfig, values: np.ndarray) -> None:
+    """Raise unless differences of the table's rows can be added: float32 (n, width)."""
+    rule = config.optimizer
+    if not rule.sums:
+        raise ParameterServerError(
+            f"table {config.name!r}: the state of {type(rule).__name__} is not a sum, so "
+            f"differences cannot be added; push what='gradients'"
+        )
+    if rule.squares is None or not values.size:
+        return
+    sums = values[:, rule.squares * config.dim : (rule.squares + 1) * config.dim]
+    if sums.min() < 0:
+        raise ParameterServerError(
+            f"table {config.name!r}: differences would lower a sum of squares of "
+            f"{type(rule).__name__} by {-sums.min():g} (columns {rule.squares * config.dim} to "
+            f"{(rule.squares + 1) * config.dim - 1}), which never falls; push the state after the "
+            f"step minus the state before it"
         )
 
 

@@ -17,6 +17,7 @@ from weiml.config import nearest
 from weiml.errors import ParameterServerError
 from weiml.ps.base import Client, PullWhat, PushWhat, Ticket
 from weiml.ps.checks import (
+    check_ahead,
     check_choice,
     check_differences,
     check_keys,
@@ -82,6 +83,7 @@ class ShardedClient(Client):
         config = self._table(table)
         check_choice("pull", what, ("weights", "training", "state"))
         check_keys(config, keys)
+        check_ahead(ahead)
         width = config.width if what == "state" else config.dim
         codec = self.wire.pull_codec(what)
         request = RowRequest("pull", keys, (table,), (what, codec, self.wire.omit_new), config.rows)
@@ -122,7 +124,7 @@ class ShardedClient(Client):
             check_values(where, "squares", squares, (len(keys), config.dim), keys, self.worker)
             check_least(where, "squares", squares, 0.0)
         if what == "differences":
-            check_differences(config)
+            check_differences(config, values)
         self._check_writable()
         sent = self._sender.reduce(table, what, keys, values, counts, squares)
         tickets = [self._push_rows(config, what, rows) for rows in sent]

@@ -48,9 +48,12 @@ class ShardContent:
             self.tables[config.name] = self._make_table(config)
             self.born["table", config.name] = self.sequence
         elif table.config != config:
+            theirs, ours = table.config.to_mapping(), config.to_mapping()
+            knobs = [knob for knob in theirs | ours if theirs.get(knob) != ours.get(knob)]
+            differ = ", ".join(f"{k} = {theirs.get(k)!r}, not {ours.get(k)!r}" for k in knobs)
             raise ParameterServerError(
-                f"{self._where}: table {config.name!r} exists as {table.config}, "
-                f"which differs from {config}; use another name or the same configuration"
+                f"{self._where}: table {config.name!r} exists with {differ}; use another name or "
+                f"the same configuration"
             )
 
     def create_vector(self, name: str, length: int, values: np.ndarray | None) -> None:

@@ -31,12 +31,17 @@ class ShardProcesses:
         self._config = members.config
         self._members = members
         self._numbers: dict[int, int] = {}  # by shard, of its latest process
+        self._coming: dict[str, tuple[int, str, Role]] = {}
+        """Name: shard, node and role of those that are just being started."""
 
     async def start(self, shard: int, partition: Partition, epoch: int, role: Role) -> Process:
         """Start another process of a shard and wait until it is up."""
         number = self._numbers.get(shard, -1) + 1
         self._numbers[shard] = number
         name = shard_name(self._config.name, shard, number)
+        node = self._choose(shard)
+        if node is not None:
+            self._coming[name] = shard, node, role
         # No CPU is reserved: shards work in bursts while the workers wait for them.
         made = ray.remote(ShardActor).options(
             name=name,
@@ -46,7 +51,9 @@ class ShardProcesses:
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=10_000,
-            scheduling_strategy=self._place(shard),
+            scheduling_strategy=(
+                "DEFAULT" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
+            ),
         )
         handle = made.remote(self._config, shard, number, partition, epoch, role.value)
         try:
@@ -56,19 +63,30 @@ class ShardProcesses:
         except BaseException:
             ray.kill(handle, no_restart=True)
             raise
+        finally:
+            self._coming.pop(name, None)
         return Process(name, number, handle, hello["pid"], hello["node"])
 
-    def _place(self, shard: int) -> Any:
-        """Choose the node with the fewest processes of this group, of this shard above all."""
+    def _choose(self, shard: int) -> str | None:
+        """Return the node with the least work of this group, of this shard above all.
+
+        One that speaks for its shard has twice the work of a stand-by. None: there is one node.
+        """
         up = nodes()
         if len(up) < 2:
-            return "DEFAULT"
+            return None
         load = dict.fromkeys(up, 0)
+
+        def count(other: int, node: str, primary: bool) -> None:
+            if node in load:
+                load[node] += (1000 if other == shard else 0) + 1 + primary
+
         for other, member in self._members.by_shard.items():
             for process in member.processes:
-                if process.node in load:
-                    load[process.node] += 1000 if other == shard else 1
-        return NodeAffinitySchedulingStrategy(min(up, key=load.__getitem__), soft=True)
+                count(other, process.node, process is member.primary)
+        for other, node, role in self._coming.values():
+            count(other, node, role is Role.PRIMARY)
+        return min(up, key=load.__getitem__)
 
     async def find(self) -> list[Found]:
         """Return those that run: for a coordinator that starts again."""

@@ -19,6 +19,9 @@ _HEADS = (
     "SHARDS",
     "REPLICAS",
     "DEGRADED",
+    "FAILOVERS",
+    "RESTORES",
+    "LOST",
     "VERSION",
     "WORKERS",
     "ROWS",
@@ -39,7 +42,9 @@ def status(
 ) -> None:
     """Show rows, memory, requests, replicas and the workers' clocks of parameter servers.
 
-    DEGRADED counts the shards that lack a stand-by; VERSION counts how often buckets moved.
+    DEGRADED counts the shards that lack a stand-by, FAILOVERS those that a stand-by took over,
+    RESTORES those that came back from a checkpoint, and LOST the acknowledged writes that this
+    cost. VERSION counts how often buckets moved.
 
     Example: weiml ps status weiml-ps --json
     """
@@ -84,6 +89,9 @@ def _row(group: dict[str, Any]) -> tuple[Any, ...]:
         group["num_shards"],
         group["replicas"],
         len(group["degraded"]),
+        group["failovers"],
+        group["restores"],
+        group["lost_writes"],
         group["version"],
         group["num_workers"],
         group["rows"],

@@ -39,9 +39,14 @@ class Checkpoint:
             ParameterServerError: there is none, or it is damaged or of another version.
         """
         if not folder.exists(MANIFEST):
-            raise ParameterServerError(
-                f"{folder} is not a complete checkpoint: it has no {MANIFEST}; load another one"
+            wrong = (
+                f"is not a complete checkpoint: it has no {MANIFEST}"
+                if folder.exists()
+                else "does not exist"
             )
+            beside = [name for name in folder.parent.folders() if name != folder.name]
+            advice = f"beside it lie {', '.join(beside[-3:])}" if beside else "load another one"
+            raise ParameterServerError(f"checkpoint {folder} {wrong}; {advice}")
         content = bytes(folder.read(MANIFEST))
         return cls(folder, Manifest.from_json(content, folder.path_of(MANIFEST)))
 

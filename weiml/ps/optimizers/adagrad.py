@@ -43,6 +43,7 @@ class Adagrad(Optimizer):
 
     sums: ClassVar[bool] = True
     columns: ClassVar[int] = 2
+    squares: ClassVar[int | None] = 1
     multiplicity: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

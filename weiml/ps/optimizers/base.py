@@ -48,6 +48,9 @@ class Optimizer(abc.ABC):
     extras: ClassVar[int] = 0
     """How many it keeps per row besides."""
 
+    squares: ClassVar[int | None] = None
+    """Which of a weight's columns is a sum of squares, so that no difference of it is negative."""
+
     multiplicity: ClassVar[bool] = False
     """Whether `apply` makes use of the examples' counts and squared gradients."""
 

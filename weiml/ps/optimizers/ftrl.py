@@ -60,6 +60,7 @@ class FTRL(Optimizer):
 
     sums: ClassVar[bool] = True
     columns: ClassVar[int] = 2
+    squares: ClassVar[int | None] = 1
     multiplicity: ClassVar[bool] = True
     stores_weights: ClassVar[bool] = False
 

@@ -53,6 +53,7 @@ class GroupFTRL(Optimizer):
 
     sums: ClassVar[bool] = True
     columns: ClassVar[int] = 2
+    squares: ClassVar[int | None] = 1
     multiplicity: ClassVar[bool] = True
     stores_weights: ClassVar[bool] = False
 
