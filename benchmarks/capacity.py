@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.harness import Case, run
 from benchmarks.row_peers import keys_at
 from weiml.ps.optimizers import FTRL
-from weiml.ps.tables import SparseTable, TableConfig
+from weiml.ps.tables.sparse import SparseTable, TableConfig
 
 ROWS = 1_000_000_000
 QUICK_ROWS = 16_000_000

@@ -28,10 +28,10 @@ from benchmarks.harness import Case, run
 from weiml.ps import FTRL, TableConfig
 from weiml.ps.base import GroupConfig
 from weiml.ps.checkpoint import Chain, CheckpointStore, Manifest
-from weiml.ps.content import ShardContent
 from weiml.ps.partition import Partition
-from weiml.ps.shard import Shard
-from weiml.ps.shard_parts import read_content
+from weiml.ps.shard.content import ShardContent
+from weiml.ps.shard.parts import read_content
+from weiml.ps.shard.shard import Shard
 
 ROWS, QUICK_ROWS = 50_000_000, 2_000_000
 PULL_ROWS, QUICK_PULL_ROWS = 10_000_000, 1_000_000

@@ -37,7 +37,7 @@ from benchmarks.row_peers import (
 )
 from weiml.ps.optimizers import FTRL
 from weiml.ps.optimizers.ftrl_single import apply_block, read_block
-from weiml.ps.row_store import RowStore
+from weiml.ps.rows.store import RowStore
 
 ROWS = 100_000_000
 ROUNDS = 7

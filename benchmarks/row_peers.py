@@ -13,8 +13,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from weiml.hashing import mix64
-from weiml.ps.memory import Region, load_f32, prefetch, store_f32
 from weiml.ps.optimizers import FTRL
+from weiml.ps.rows.memory import Region, load_f32, prefetch, store_f32
 
 __all__ = ["NumpyTable", "Slots", "keys_at", "modify_first_level", "modify_second_level"]
 

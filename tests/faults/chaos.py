@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.faults.simulation import World
 from weiml.ps import RayParameterServer
-from weiml.ps.actors import Role
+from weiml.ps.processes.actors import Role
 
 __all__ = ["Chaos"]
 

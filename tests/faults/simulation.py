@@ -27,20 +27,19 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
 
-from weiml.ps import (
+from weiml.ps import group_checkpoints, rescale
+from weiml.ps.client import conversation
+from weiml.ps.processes import (
     actors,
-    conversation,
     coordinator,
-    group_checkpoints,
     leases,
     liveness,
     members,
     ray_transport,
-    rescale,
     rescale_peers,
     shard_processes,
 )
-from weiml.ps.shard import READS, WRITES
+from weiml.ps.shard.shard import READS, WRITES
 
 __all__ = ["Process", "World", "simulated"]
 

@@ -14,11 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weiml.ps import FTRL, SGD, Adagrad, GroupConfig, Partition, TableConfig
-from weiml.ps.admission import AdmissionConfig
-from weiml.ps.content import ShardContent
-from weiml.ps.dense import DenseTable
-from weiml.ps.expiry import ExpiryConfig
-from weiml.ps.following import (
+from weiml.ps.shard.content import ShardContent
+from weiml.ps.shard.following import (
     apply_update,
     begin_copy,
     collect_update,
@@ -26,9 +23,12 @@ from weiml.ps.following import (
     forget_news,
     take_rows,
 )
-from weiml.ps.shard import Shard
-from weiml.ps.tables import SparseTable
-from weiml.ps.transfer import Stamp
+from weiml.ps.shard.shard import Shard
+from weiml.ps.shard.transfer import Stamp
+from weiml.ps.tables.admission import AdmissionConfig
+from weiml.ps.tables.dense import DenseTable
+from weiml.ps.tables.expiry import ExpiryConfig
+from weiml.ps.tables.sparse import SparseTable
 
 BUCKETS = 8
 BEFORE = Partition(2, BUCKETS)

@@ -11,7 +11,7 @@ import pytest
 
 from weiml.models.serial_ftrl import ftrl_pass, row_addresses
 from weiml.ps.kernels import ftrl_step, ftrl_weight
-from weiml.ps.row_store import RowStore
+from weiml.ps.rows.store import RowStore
 
 SCALARS = tuple(np.float32(v) for v in (0.1, 1.0, 0.2, 0.5))
 NUM_ROWS = 40

@@ -27,7 +27,7 @@ from weiml.ps import (
     list_groups,
 )
 from weiml.ps.checkpoint import CheckpointStore
-from weiml.ps.liveness import is_running
+from weiml.ps.processes.liveness import is_running
 
 pytestmark = pytest.mark.process
 DEADLINE_S = 90.0

@@ -13,7 +13,7 @@ from weiml.errors import ConfigError, ParameterServerError
 from weiml.ps import FTRL, SGD, Adagrad, Client, Cut, GroupConfig, ParameterServer, TableConfig
 from weiml.ps.base import Ticket
 from weiml.ps.server import ShardedParameterServer
-from weiml.ps.transfer import Stamp
+from weiml.ps.shard.transfer import Stamp
 
 Make = Callable[..., ParameterServer]
 

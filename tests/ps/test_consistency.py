@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from weiml.errors import ParameterServerError
 from weiml.ps import SGD, Client, EmbeddedParameterServer, ParameterServer, TableConfig
 from weiml.ps.partition import Partition
-from weiml.ps.shard import Moved, Shard
-from weiml.ps.transfer import Stamp
+from weiml.ps.shard.shard import Moved, Shard
+from weiml.ps.shard.transfer import Stamp
 
 WORKERS = 3
 

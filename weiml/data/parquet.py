@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from weiml.data.batches import rebatch
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
-from weiml.ps.memory import address_of, load_u64
+from weiml.ps.rows.memory import address_of, load_u64
 
 __all__ = ["ParquetKeys"]
 

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from weiml.ps.kernels import ftrl_step, ftrl_weight
-from weiml.ps.memory import address_of, load_f32, prefetch, store_f32
+from weiml.ps.rows.memory import address_of, load_f32, prefetch, store_f32
 
 __all__ = ["ftrl_pass", "row_addresses"]
 

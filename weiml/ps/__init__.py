@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from weiml.ps.admission import AdmissionConfig
 from weiml.ps.base import Client, GroupConfig, ParameterServer, Ticket
 from weiml.ps.dedup import sum_by_key, unique_keys
 from weiml.ps.delta import Cut, Delta
 from weiml.ps.embedded import EmbeddedParameterServer
-from weiml.ps.expiry import ExpiryConfig
-from weiml.ps.functions import elementwise, get_function, update_function
+from weiml.ps.functions.registry import elementwise, get_function, update_function
 from weiml.ps.index import KeyIndex
 from weiml.ps.kernels import ftrl_step, ftrl_weight
 from weiml.ps.optimizers import (
@@ -34,11 +32,13 @@ from weiml.ps.optimizers import (
     register_optimizer,
 )
 from weiml.ps.partition import Partition
-from weiml.ps.tables import SparseTable, TableConfig
+from weiml.ps.tables.admission import AdmissionConfig
+from weiml.ps.tables.expiry import ExpiryConfig
+from weiml.ps.tables.sparse import SparseTable, TableConfig
 from weiml.ps.wire import WireConfig
 
 if TYPE_CHECKING:
-    from weiml.ps.ray_server import RayParameterServer, list_groups
+    from weiml.ps.processes.ray_server import RayParameterServer, list_groups
 
 __all__ = [
     "ASGD",
@@ -85,7 +85,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Ray is imported only when its transport is asked for.
     if name in ("RayParameterServer", "list_groups"):
-        from weiml.ps import ray_server
+        from weiml.ps.processes import ray_server
 
         return getattr(ray_server, name)
     raise AttributeError(f"module 'weiml.ps' has no attribute {name!r}")

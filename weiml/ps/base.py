@@ -16,7 +16,7 @@ import numpy as np
 from weiml.errors import ConfigError
 from weiml.ps.delta import Cut, Delta
 from weiml.ps.partition import NUM_BUCKETS, Partition
-from weiml.ps.tables import TableConfig, check_name
+from weiml.ps.tables.sparse import TableConfig, check_name
 
 if TYPE_CHECKING:
     from weiml.ps.wire import WireConfig

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from weiml.hashing import mix64
-from weiml.ps.memory import prefetch
+from weiml.ps.rows.memory import prefetch
 
 __all__ = ["counts_by_key", "squares_by_key", "sum_by_key", "unique_keys", "unique_split"]
 

@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from weiml.errors import ParameterServerError
 from weiml.ps.base import GroupConfig
-from weiml.ps.functions import load_function_modules
+from weiml.ps.functions.registry import load_function_modules
 from weiml.ps.group_checkpoints import GroupCheckpoints, load_path, save_path
 from weiml.ps.partition import Partition
 from weiml.ps.rescale import rescale
 from weiml.ps.server import ShardedParameterServer
-from weiml.ps.shard import READS, WRITES, Shard, UnknownKeys
+from weiml.ps.shard.shard import READS, WRITES, Shard, UnknownKeys
 from weiml.ps.transport import ShardGoneError, Transport
 
 __all__ = ["EmbeddedParameterServer", "EmbeddedTransport"]

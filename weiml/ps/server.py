@@ -10,9 +10,9 @@ import numpy as np
 
 from weiml.errors import ParameterServerError
 from weiml.ps.base import Client, ParameterServer
-from weiml.ps.client import ShardedClient
+from weiml.ps.client.sharded import ShardedClient
 from weiml.ps.delta import Cut
-from weiml.ps.tables import TableConfig, check_name
+from weiml.ps.tables.sparse import TableConfig, check_name
 from weiml.ps.transport import Transport
 from weiml.ps.wire import WireConfig
 

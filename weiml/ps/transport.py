@@ -29,8 +29,9 @@ class StillWaitingError(Exception):
 class Transport(abc.ABC):
     """Sends verbs to the shards of one group.
 
-    The verbs of `weiml.ps.shard.READS` and `WRITES` carry a `Stamp` first and may wait on their
-    shard; the others act at once. Requests may arrive in any order; shards restore a client's own.
+    The verbs of `READS` and `WRITES` (`weiml.ps.shard.shard`) carry a `Stamp` first and may wait on
+    their shard; the others act at once. Requests may arrive in any order; shards restore a
+    client's own.
     """
 
     name: str

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from weiml.ps import FTRL, SGD, EmbeddedParameterServer, TableConfig
-from weiml.ps.metrics import ShardMetrics
+from weiml.ps.metrics.exporter import ShardMetrics
 
 GROUP = {
     "state": "running",

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tests.cli.ps.looks import Group
 from weiml.cli.ps.view import picture
-from weiml.ps.rates import between
+from weiml.ps.metrics.rates import between
 
 
 def shown(before: dict[str, Any], now: dict[str, Any], width: int = 80) -> list[str]:

@@ -22,7 +22,7 @@ from weiml.ps.checkpoint import (
     open_checkpoint,
     write_shard,
 )
-from weiml.ps.layout import RowLayout, row_addresses
+from weiml.ps.tables.layout import RowLayout, row_addresses
 
 
 @pytest.fixture

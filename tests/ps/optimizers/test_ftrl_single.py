@@ -10,7 +10,7 @@ from weiml.ps.optimizers.base import step_arrays
 from weiml.ps.optimizers.ftrl import _apply, _read
 from weiml.ps.optimizers.ftrl_single import apply_block, apply_single, read_block, read_single
 from weiml.ps.optimizers.rows import matrix_addresses
-from weiml.ps.row_store import RowStore
+from weiml.ps.rows.store import RowStore
 
 RULE = FTRL(alpha=0.1, beta=1.0, l1=0.5, l2=0.3)
 

@@ -50,7 +50,10 @@ def batches(width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(0)
     for _ in range(12):
         keys = rng.choice(200, 60, replace=False).astype(np.uint64) * np.uint64(2**64 // 199)
-        yield keys, rng.normal(size=(60, width)).astype(np.float32)
+        rows = rng.normal(size=(60, width)).astype(np.float32)
+        if width == SUMS.width:  # its second half are sums of squares
+            rows[:, width // 2 :] = abs(rows[:, width // 2 :])
+        yield keys, rows
 
 
 def all_rows(client: Client, table: str, what: Any) -> np.ndarray:

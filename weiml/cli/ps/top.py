@@ -72,8 +72,8 @@ class Looks:
         self._at = clock()
 
     def again(self) -> tuple[Status, dict[str, Any]]:
-        """Return the status now, and `weiml.ps.rates.between` the last look and this one."""
-        from weiml.ps.rates import between
+        """Return the status now, and the rates `between` the last look and this one."""
+        from weiml.ps.metrics.rates import between
 
         now, at = self._status(), self._clock()
         rates = between(self._before, now, max(at - self._at, 1e-3))

@@ -19,7 +19,7 @@ from weiml.ps.checkpoint.manifest import MANIFEST, FileEntry, Manifest
 from weiml.ps.checkpoint.parts import Extras, Rows
 from weiml.ps.checkpoint.selection import Selection
 from weiml.ps.checkpoint.storage import Folder
-from weiml.ps.table_config import TableConfig
+from weiml.ps.tables.config import TableConfig
 
 __all__ = ["Chain", "Checkpoint", "open_checkpoint"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from weiml.ps.table_config import STATISTICS, TableConfig
+from weiml.ps.tables.config import STATISTICS, TableConfig
 
 __all__ = ["VALUES", "RowColumns", "values_batch"]
 

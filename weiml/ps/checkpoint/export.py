@@ -16,8 +16,8 @@ from weiml.ps.checkpoint.chain import Chain
 from weiml.ps.checkpoint.columns import RowColumns
 from weiml.ps.checkpoint.files import FileWriter
 from weiml.ps.checkpoint.storage import Folder
-from weiml.ps.layout import RowLayout, row_addresses
-from weiml.ps.table_config import TableConfig
+from weiml.ps.tables.config import TableConfig
+from weiml.ps.tables.layout import RowLayout, row_addresses
 
 __all__ = ["export_parquet", "merged_rows"]
 

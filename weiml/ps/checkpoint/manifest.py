@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from weiml.errors import ParameterServerError
-from weiml.ps.table_config import TableConfig
+from weiml.ps.tables.config import TableConfig
 
 __all__ = [
     "FORMAT",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from weiml.ps.checkpoint.manifest import FileEntry, ShardEntry
-from weiml.ps.table_config import TableConfig
+from weiml.ps.tables.config import TableConfig
 
 __all__ = ["Extras", "Rows", "RowsChunk", "ShardPart", "ShardRecord", "TablePart", "VectorSlices"]
 

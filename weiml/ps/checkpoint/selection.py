@@ -9,7 +9,7 @@ from weiml.ps.checkpoint.columns import RowColumns
 from weiml.ps.checkpoint.manifest import FileEntry
 from weiml.ps.checkpoint.parts import Rows
 from weiml.ps.partition import buckets_of_keys, vector_starts
-from weiml.ps.table_config import TableConfig
+from weiml.ps.tables.config import TableConfig
 
 __all__ = ["Selection"]
 

@@ -18,7 +18,7 @@ from weiml.ps.checkpoint.manifest import FileEntry, FileKind, ShardEntry
 from weiml.ps.checkpoint.parts import RowsChunk, ShardPart, ShardRecord, TablePart, VectorSlices
 from weiml.ps.checkpoint.writer import CheckpointSpec
 from weiml.ps.partition import buckets_of_keys
-from weiml.ps.table_config import TableConfig
+from weiml.ps.tables.config import TableConfig
 
 __all__ = ["write_shard"]
 

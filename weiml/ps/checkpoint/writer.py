@@ -19,7 +19,7 @@ from weiml.errors import ParameterServerError
 from weiml.ps.checkpoint.manifest import MANIFEST, Kind, Manifest
 from weiml.ps.checkpoint.parts import ShardRecord
 from weiml.ps.checkpoint.storage import Folder
-from weiml.ps.table_config import TableConfig
+from weiml.ps.tables.config import TableConfig
 
 __all__ = ["PART_BYTES", "CheckpointSpec", "CheckpointWriter", "write_checkpoint"]
 

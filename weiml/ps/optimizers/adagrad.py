@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 import numba
 import numpy as np
 
-from weiml.ps.memory import floats
 from weiml.ps.optimizers.base import (
     Optimizer,
     check_not_negative,
@@ -18,6 +17,7 @@ from weiml.ps.optimizers.base import (
 )
 from weiml.ps.optimizers.multiplicity import damping, tempered
 from weiml.ps.optimizers.rows import prefetch_row
+from weiml.ps.rows.memory import floats
 
 __all__ = ["Adagrad"]
 

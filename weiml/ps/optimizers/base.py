@@ -16,7 +16,7 @@ import numpy as np
 
 from weiml.errors import ConfigError
 from weiml.ps.optimizers import rows
-from weiml.ps.row_blocks import Block, copy_block
+from weiml.ps.rows.blocks import Block, copy_block
 
 __all__ = [
     "MatrixOptimizer",

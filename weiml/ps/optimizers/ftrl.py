@@ -11,7 +11,6 @@ import numpy as np
 
 from weiml.errors import ConfigError
 from weiml.ps.kernels import ftrl_weight
-from weiml.ps.memory import floats
 from weiml.ps.optimizers.base import (
     Optimizer,
     check_not_negative,
@@ -26,7 +25,8 @@ from weiml.ps.optimizers.ftrl_single import (
 )
 from weiml.ps.optimizers.multiplicity import damping, tempered
 from weiml.ps.optimizers.rows import prefetch_row
-from weiml.ps.row_blocks import Block
+from weiml.ps.rows.blocks import Block
+from weiml.ps.rows.memory import floats
 
 __all__ = ["FTRL"]
 

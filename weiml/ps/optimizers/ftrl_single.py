@@ -15,7 +15,8 @@ import numba
 import numpy as np
 
 from weiml.ps.kernels import ftrl_weight
-from weiml.ps.memory import (
+from weiml.ps.rows.blocks import BLOCK
+from weiml.ps.rows.memory import (
     floats,
     integers,
     load_f32,
@@ -25,7 +26,6 @@ from weiml.ps.memory import (
     store_u32,
     store_u64,
 )
-from weiml.ps.row_blocks import BLOCK
 
 __all__ = ["apply_block", "apply_single", "read_block", "read_single"]
 

@@ -10,7 +10,6 @@ import numba
 import numpy as np
 
 from weiml.errors import ConfigError
-from weiml.ps.memory import floats
 from weiml.ps.optimizers.base import (
     Optimizer,
     check_not_negative,
@@ -19,6 +18,7 @@ from weiml.ps.optimizers.base import (
 )
 from weiml.ps.optimizers.multiplicity import damping, tempered
 from weiml.ps.optimizers.rows import prefetch_row
+from weiml.ps.rows.memory import floats
 
 __all__ = ["GroupFTRL"]
 

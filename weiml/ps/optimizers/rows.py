@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numba
 import numpy as np
 
-from weiml.ps.memory import address_of, floats, prefetch
+from weiml.ps.rows.memory import address_of, floats, prefetch
 
 __all__ = ["matrix_addresses", "prefetch_row", "read_rows", "turns", "write_rows"]
 

@@ -18,7 +18,7 @@ import numba
 import numpy as np
 
 from weiml.hashing import mix64
-from weiml.ps.memory import prefetch
+from weiml.ps.rows.memory import prefetch
 
 __all__ = ["Dictionary", "KeyTable", "PackedKeys"]
 

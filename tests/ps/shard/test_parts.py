@@ -1,0 +1,127 @@
+"""Cuts of a shard for checkpoints: written or failed, they leave nothing behind in its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weiml.errors import ParameterServerError
+from weiml.ps import SGD, Adagrad, EmbeddedParameterServer, TableConfig
+from weiml.ps.base import GroupConfig
+from weiml.ps.checkpoint import (
+    CheckpointSpec,
+    Folder,
+    ShardRecord,
+    open_checkpoint,
+    write_checkpoint,
+)
+from weiml.ps.shard.shard import Shard
+from weiml.ps.shard.transfer import Stamp
+
+KEYS = np.arange(100, dtype=np.uint64)
+TABLES = (
+    TableConfig("a", optimizer=SGD()),
+    TableConfig("b", dim=3, optimizer=SGD()),
+    TableConfig("dense", optimizer=SGD(), rows=50),
+)
+
+
+@pytest.fixture
+def shard() -> Shard:
+    shard = Shard(GroupConfig(num_shards=1, num_workers=1), 0)
+    for config in TABLES:
+        shard.create_table(config)
+    for table in ("a", "b"):
+        shard.tables[table].import_rows(KEYS, rows(shard, table), 1)
+    return shard
+
+
+def rows(shard: Shard, table: str) -> np.ndarray:
+    words = shard.tables[table].config.payload_words
+    return np.full((len(KEYS), words), 7, np.uint32)
+
+
+def open_snapshots(shard: Shard) -> int:
+    return sum(len(table._snapshots) for table in shard.tables.values())
+
+
+def test_a_cut_that_was_written_is_forgotten(shard: Shard, tmp_path: Path) -> None:
+    def write(spec: CheckpointSpec) -> list[ShardRecord]:
+        record = shard.save(spec)
+        assert record is not None
+        return [record]
+
+    write_checkpoint(tmp_path / "x", write, num_buckets=1024, time_s=0)
+    assert open_snapshots(shard) == 0
+
+
+def test_a_cut_that_could_not_be_written_is_forgotten(shard: Shard) -> None:
+    spec = CheckpointSpec(
+        folder=Folder("/proc/nowhere"),
+        prefix="",
+        kind="full",
+        num_buckets=1024,
+        part_bytes=1 << 20,
+        bases=None,
+    )
+    with pytest.raises(ParameterServerError, match="/proc/nowhere"):
+        shard.save(spec)
+    assert open_snapshots(shard) == 0
+
+
+def test_a_group_trains_on_after_a_failed_save(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with EmbeddedParameterServer(2) as ps:
+        for config in TABLES:
+            ps.create_table(config)
+        with pytest.raises(ParameterServerError, match="file"):
+            ps.save(str(tmp_path / "file" / "x"))
+        ps.client().push("a", KEYS, np.ones((100, 1), np.float32))
+        ps.save(str(tmp_path / "x"))
+
+
+def test_pushes_of_the_tick_under_way_are_restored_with_the_rest(tmp_path: Path) -> None:
+    config = GroupConfig(num_shards=1, num_workers=2, staleness=0)
+
+    def make() -> Shard:
+        return Shard(config, 0)
+
+    def ask(shard: Shard, verb: str, worker: int, seq: int, *arguments: object) -> None:
+        shard.serve(verb, Stamp(f"client-{worker}", seq, worker, 0), *arguments)
+
+    def push_both(shard: Shard) -> None:
+        shard.create_table(TableConfig("t", optimizer=Adagrad()))
+        shard.create_vector("v", 5, None)
+        for worker in range(2):
+            shard.join(worker, f"client-{worker}")
+        ones = np.ones((len(KEYS), 1), np.float32)
+        counts = (None, np.full(len(KEYS), 2, np.float32))
+        for worker in range(2):
+            ask(shard, "push", worker, 1, "t", KEYS, ones * (worker + 1), "gradients",
+                counts[worker], None)  # fmt: skip
+            differences = np.arange(5, dtype=np.float32) + worker
+            ask(shard, "push_vector", worker, 2, "v", np.arange(5), differences)
+        ask(shard, "tick", 0, 3)  # the other worker is still in its tick
+
+    shard, restored = make(), make()
+    push_both(shard)
+
+    def write(spec: CheckpointSpec) -> list[ShardRecord]:
+        record = shard.save(spec)
+        assert record is not None
+        return [record]
+
+    write_checkpoint(tmp_path / "x", write, num_buckets=1024, time_s=0)
+    restored.restore(open_checkpoint(tmp_path / "x"))
+    assert len(restored.tables["t"]) == 0
+    for one in (shard, restored):
+        for worker in range(2):
+            assert one.resume(f"client-{worker}", 3 - worker, worker, 1 - worker) == 0
+        ask(one, "tick", 1, 3)
+    state = shard.tables["t"].pull_state(KEYS)
+    assert state.any()
+    assert np.array_equal(restored.tables["t"].pull_state(KEYS), state)
+    assert shard.vectors["v"].values.tolist() == [1, 3, 5, 7, 9]
+    assert restored.vectors["v"].values.tolist() == [1, 3, 5, 7, 9]
