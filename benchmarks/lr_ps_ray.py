@@ -28,7 +28,8 @@ from weiml.data import ParquetKeys
 from weiml.train import StreamResult, StreamTrainer, TrainConfig, make_server
 
 BITS = 24
-BATCH_SIZE = 16_384
+TICK_SIZE = 32_768
+"""Examples that all workers take together in a tick."""
 WARM_STEPS = 4
 SHAPES = (1, 2)
 """Workers, and as many shards."""
@@ -54,7 +55,8 @@ def ours(parquet: Path, workers: int, staleness: int | str) -> Ours:
     settings = {
         "model": "lr",
         "lr": {"optimizer": {"alpha": 0.1, "beta": 1.0, "l1": 0.0, "l2": 0.0}},
-        "batch_size": BATCH_SIZE,
+        "batch_size": TICK_SIZE // workers,
+        "wire": {"key_cache_mib": 64.0},  # a push has the keys of its pull
         "transport": "ray",
         "num_shards": workers,
         "num_workers": workers,
@@ -127,8 +129,8 @@ def compare(
             f"each worker's time, {typical.seconds:.2f} s: {stages} (prepare, which finds distinct "
             f"keys, beside the others, in the thread that reads)",
             regime=f"{clicks.examples:,} examples x 39 slots, {STEEP}, {clicks.keys:,} distinct "
-            f"keys; Parquet in page cache, table empty at the start, batches of {BATCH_SIZE:,}; "
-            f"rate after the first {WARM_STEPS} steps of each worker",
+            f"keys; Parquet in page cache, table empty at the start, batches of {TICK_SIZE // workers:,}; "
+            f"key lists sent once; rate after the first {WARM_STEPS} steps of each worker",
             n=rounds,
         )
 

@@ -132,9 +132,15 @@ def filled(rows: int) -> tuple[SparseTable, np.ndarray]:
 
 
 def compared(
-    table: SparseTable, slots: Slots, numpy_table: NumpyTable, batches: Batches, *, goal: bool
+    table: SparseTable,
+    twin: SparseTable,
+    slots: Slots,
+    numpy_table: NumpyTable,
+    batches: Batches,
+    *,
+    goal: bool,
 ) -> Iterator[Case]:
-    """Yield the cases of updates and of pulls over some batches."""
+    """Yield the cases of updates and of pulls over some batches; the whole table acts in `twin`."""
     keys, positions, grads, weights = (
         batches.keys,
         batches.positions,
@@ -144,7 +150,7 @@ def compared(
     for kernel in (modify_second_level, modify_first_level):
         slots.tune(kernel, positions[0], grads[0])
 
-    store, sequence = table.store, itertools.count(table.changes.last + 1)
+    store, sequence = table.store, itertools.count(twin.changes.last + 1)
 
     def update(i: int) -> None:
         done = store.visit(keys[i], grads[i], apply_block(), PARAMETERS)
@@ -156,8 +162,8 @@ def compared(
 
     ours = {"update": update, "pull": pull}
     whole: dict[str, Callable[[int], object]] = {
-        "update": lambda i: table.push_gradients(keys[i], grads[i], next(sequence)),
-        "pull": lambda i: table.pull_weights(keys[i]),
+        "update": lambda i: twin.push_gradients(keys[i], grads[i], next(sequence)),
+        "pull": lambda i: twin.pull_weights(keys[i]),
     }
     theirs: dict[str, Callable[[int], object]] = {
         "update": lambda i: numpy_table.update(keys[i], grads[i]),
@@ -230,15 +236,16 @@ def cases(quick: bool, rows: int) -> Iterator[Case]:
     size = BATCH // 4 if quick else min(BATCH, rows // 4)
     table, seconds = filled(rows)
     yield pause_case(table, seconds)
+    twin, _ = filled(rows)
     slots, numpy_table = Slots(rows), NumpyTable(keys_at(np.arange(rows)), RULE)
     about = f"{rows:,} rows, batches of {size:,} different keys, one thread, warm"
     even = Batches.drawn(uniform(rows, size), "uniform keys", f"uniform keys, {about}")
-    yield from compared(table, slots, numpy_table, even, goal=True)
+    yield from compared(table, twin, slots, numpy_table, even, goal=True)
     skewed = Batches.drawn(zipf(rows, size), "Zipf keys", f"Zipf 1.1 keys, {about}")
-    yield from compared(table, slots, numpy_table, skewed, goal=False)
-    del table, slots, numpy_table, even, skewed
+    yield from compared(table, twin, slots, numpy_table, skewed, goal=False)
+    del table, twin, slots, numpy_table, even, skewed
     few = 100_000
-    small, _ = filled(few)
+    small, small_twin = filled(few)[0], filled(few)[0]
     within = Batches.drawn(
         uniform(few, few // 4),
         "uniform keys in cache",
@@ -246,7 +253,7 @@ def cases(quick: bool, rows: int) -> Iterator[Case]:
         at_once=16,
     )
     numpy_small = NumpyTable(keys_at(np.arange(few)), RULE)
-    yield from compared(small, Slots(few), numpy_small, within, goal=False)
+    yield from compared(small, small_twin, Slots(few), numpy_small, within, goal=False)
 
 
 def main() -> None:
