@@ -129,8 +129,9 @@ def compare(
             f"each worker's time, {typical.seconds:.2f} s: {stages} (prepare, which finds distinct "
             f"keys, beside the others, in the thread that reads)",
             regime=f"{clicks.examples:,} examples x 39 slots, {STEEP}, {clicks.keys:,} distinct "
-            f"keys; Parquet in page cache, table empty at the start, batches of {TICK_SIZE // workers:,}; "
-            f"key lists sent once; rate after the first {WARM_STEPS} steps of each worker",
+            f"keys; Parquet in page cache, table empty at the start, batches of "
+            f"{TICK_SIZE // workers:,}, key lists sent once; rate after the first {WARM_STEPS} "
+            f"steps of each worker",
             n=rounds,
         )
 
