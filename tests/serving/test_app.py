@@ -214,7 +214,7 @@ def test_hub_and_ray_end_although_serve_does_not(
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     monkeypatch.setattr("ray.kill", ended.append)
     monkeypatch.setattr("ray.shutdown", lambda: ended.append("ray"))
-    monkeypatch.setattr(Endpoint, "status", lambda self: {"pid": 2**22 + 1, "replicas": {}})
+    monkeypatch.setattr(Endpoint, "status", lambda *_: {"pid": 2**22 + 1, "replicas": {}})
 
     def refuse(timeout_s: float) -> None:
         raise RuntimeError("Serve is stuck")

@@ -93,9 +93,9 @@ class Endpoint:
                 f"timeout_s = {timeout_s:g}"
             )
 
-    def status(self) -> dict[str, Any]:
+    def status(self, timeout_s: float | None = None) -> dict[str, Any]:
         """Return the hub's newest update and, by replica, its update and pid."""
-        return dict(self._ask(self._hub.status.remote()))
+        return dict(self._ask(self._hub.status.remote(), timeout_s))
 
     def shutdown(self) -> None:
         """End replicas, hub, and what `deploy` started of Serve and Ray; idempotent.
@@ -111,7 +111,7 @@ class Endpoint:
         self._closed = True
         pids: list[int] = []
         with contextlib.suppress(ClusterError):
-            status = self._ask(self._hub.status.remote(), self.config.stop_timeout_s)
+            status = self.status(self.config.stop_timeout_s)
             pids = [status["pid"], *(replica["pid"] for replica in status["replicas"].values())]
         left: list[int] = []
         try:
