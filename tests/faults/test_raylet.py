@@ -1,26 +1,15 @@
-"""A node that dies with all that ran on it: the stand-bys on the other one take over.
-
-Asked for by ``WEIML_FAULT_RAYLET=1 pytest -m slow tests/faults/test_raylet.py``: it does not always
-hold yet, see "When something fails" in docs/ps-operations.md.
-"""
+"""A node that dies with all that ran on it: the stand-bys on the other one take over."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.process,
-    pytest.mark.skipif(
-        os.environ.get("WEIML_FAULT_RAYLET") != "1", reason="set WEIML_FAULT_RAYLET=1"
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 
 @pytest.mark.timeout(600)

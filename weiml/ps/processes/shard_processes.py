@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import Any
 
 import ray
@@ -19,6 +20,11 @@ from weiml.ps.processes.liveness import nodes
 from weiml.ps.processes.members import Members, Process
 
 __all__ = ["Found", "ShardProcesses"]
+
+_PLACINGS = 10
+_PLACE_AGAIN_S = 0.5
+
+log = logging.getLogger(__name__)
 
 Found = tuple[Process, dict[str, Any]]
 """A process and what it says of itself; see `ShardActor.hello`."""
@@ -35,11 +41,28 @@ class ShardProcesses:
         """Name: shard, node and role of those that are just being started."""
 
     async def start(self, shard: int, partition: Partition, epoch: int, role: Role) -> Process:
-        """Start another process of a shard and wait until it is up."""
+        """Start another process of a shard and wait until it is up.
+
+        On a node without one of the shard, where there is one: a node takes all its processes along
+        when it dies.
+        """
+        for _ in range(_PLACINGS):
+            wanted = self._choose(shard)
+            process = await self._start(shard, partition, epoch, role, wanted)
+            if wanted in (None, process.node) or process.node not in self._nodes_of(shard):
+                return process
+            # A node that is new knows of no other for a while, and starts all that it is asked for.
+            self.end(process)
+            await asyncio.sleep(_PLACE_AGAIN_S)
+        log.warning("shard %d: its processes lie on one node, for Ray offers no other", shard)
+        return await self._start(shard, partition, epoch, role, self._choose(shard))
+
+    async def _start(
+        self, shard: int, partition: Partition, epoch: int, role: Role, node: str | None
+    ) -> Process:
         number = self._numbers.get(shard, -1) + 1
         self._numbers[shard] = number
         name = shard_name(self._config.name, shard, number)
-        node = self._choose(shard)
         if node is not None:
             self._coming[name] = shard, node, role
         # No CPU is reserved: shards work in bursts while the workers wait for them.
@@ -66,6 +89,12 @@ class ShardProcesses:
         finally:
             self._coming.pop(name, None)
         return Process(name, number, handle, hello["pid"], hello["node"])
+
+    def _nodes_of(self, shard: int) -> set[str]:
+        """Return where processes of a shard are, or are being started."""
+        member = self._members.by_shard.get(shard)
+        here = set() if member is None else {process.node for process in member.processes}
+        return here | {node for other, node, _ in self._coming.values() if other == shard}
 
     def _choose(self, shard: int) -> str | None:
         """Return the node with the least work of this group, of this shard above all.
