@@ -10,7 +10,16 @@ import pytest
 from tests.ps import training
 from tests.ps.conftest import start
 from weiml.errors import ConfigError
-from weiml.ps import SGD, Client, EmbeddedParameterServer, Partition, TableConfig
+from weiml.ps import (
+    SGD,
+    Client,
+    EmbeddedParameterServer,
+    GroupConfig,
+    Partition,
+    TableConfig,
+)
+from weiml.ps.shard.shard import Shard
+from weiml.ps.shard.transfer import Held, ShardRows
 
 TICKS = 12
 SIZES = [3, 1, 4, 2]
@@ -134,3 +143,23 @@ def test_a_rescaled_map_moves_as_few_buckets_as_can_be() -> None:
     assert sum(len(buckets) for _, _, buckets in moves) == (more.shards != before.shards).sum()
     with pytest.raises(ConfigError, match="num_shards"):
         before.rescaled(0)
+
+
+def test_a_shard_told_the_partition_that_it_has_stays_frozen_until_it_thaws() -> None:
+    # A coordinator that was started again says so before it ends the move that had not begun:
+    # a request that acted between the two would act on what has come for that move.
+    shard = Shard(GroupConfig(num_shards=2, num_workers=1), 0)
+    shard.create_vector("v", 4, np.zeros(2, np.float32))
+    other = ShardRows(
+        vectors={"v": 4},
+        buckets=shard.partition.buckets_at(1),
+        held=((0, 0, Held("push_vector", "v", np.array([2, 3]), np.ones(2, np.float32))),),
+    )
+    shard.join(0, "client")
+    shard.set_barrier(1)
+    shard.freeze()
+    shard.import_rows(other)
+    shard.switch(Partition(2))
+    assert (shard.frozen, shard.status()["held"]) == (True, 1)
+    shard.thaw()
+    assert (shard.frozen, shard.status()["held"]) == (False, 0)
