@@ -70,7 +70,7 @@ class ShardedClient(Client):
         self._finished = False  # no more writes
         self._num_ticks = 0
         self._writes: deque[tuple[int, Ticket]] = deque()  # (tick, write)
-        self._reads: deque[list[Part]] = deque()  # those that were not answered when last looked at
+        self._reads: list[list[Part]] = []  # those that were not answered when last looked at
         self._tables: dict[str, TableConfig] = {}
         self._vectors: dict[str, int] = {}
 
@@ -249,10 +249,8 @@ class ShardedClient(Client):
         return ticket
 
     def _read(self, request: Request, ahead: int = 0) -> list[Part]:
-        while self._reads and _answered(self._reads[0]):
-            self._reads.popleft()
-        if len(self._reads) >= self.wire.max_outstanding:
-            self._reads = deque(parts for parts in self._reads if not _answered(parts))
+        # Nothing that was answered is kept: it holds its rows.
+        self._reads = [parts for parts in self._reads if not _answered(parts)]
         while len(self._reads) >= self.wire.max_outstanding:
             self.counts["waits"] += 1
             self._await_oldest_read()
