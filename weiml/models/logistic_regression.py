@@ -33,9 +33,11 @@ TABLE = "linear"
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticRegressionConfig:
-    """FTRL's parameters; see `weiml.ps.FTRL`."""
+    """FTRL's parameters; see `weiml.ps.FTRL`. And of the table, see `weiml.ps.TableConfig`."""
 
     optimizer: FTRL = field(default_factory=lambda: FTRL(alpha=0.05, beta=1.0, l1=0.0, l2=1.0))
+    expected_rows: int = 0
+    """About how many different keys there will be, if that is known."""
 
 
 @register_model
@@ -54,7 +56,14 @@ class LogisticRegression(Model):
 
     def tables(self) -> tuple[TableConfig, ...]:
         """See `Model.tables`."""
-        return (TableConfig(TABLE, dim=1, optimizer=self.config.optimizer, seed=self.seed),)
+        table = TableConfig(
+            TABLE,
+            dim=1,
+            optimizer=self.config.optimizer,
+            seed=self.seed,
+            expected_rows=self.config.expected_rows,
+        )
+        return (table,)
 
     def keys(self, batch: Batch) -> np.ndarray:
         """See `Model.keys`: for each example the bias, the dense columns, then its slots' keys."""

@@ -46,6 +46,8 @@ class WideDeepConfig:
     """Standard deviation of new embeddings."""
     embedding: Adagrad = field(default_factory=lambda: Adagrad(lr=0.05, initial_sum=0.1))
     wide: FTRL = field(default_factory=lambda: FTRL(alpha=0.05, beta=1.0, l1=0.0, l2=1.0))
+    expected_rows: int = 0
+    """About how many different keys there will be, if that is known; see `TableConfig`."""
     multiplicity: Literal["sum", "sqrt", "mean"] = "sqrt"
     """How the gradients of the c examples of a batch that share a key make one: their sum over 1,
     sqrt(c) or c."""
@@ -99,8 +101,16 @@ class WideDeep(Model):
             optimizer=config.embedding,
             init_scale=config.init_scale,
             seed=self.seed,
+            expected_rows=config.expected_rows,
         )
-        return embedding, TableConfig(WIDE, dim=1, optimizer=config.wide, seed=self.seed)
+        wide = TableConfig(
+            WIDE,
+            dim=1,
+            optimizer=config.wide,
+            seed=self.seed,
+            expected_rows=config.expected_rows,
+        )
+        return embedding, wide
 
     def keys(self, batch: Batch) -> np.ndarray:
         """See `Model.keys`: the batch's own keys."""

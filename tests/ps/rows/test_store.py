@@ -241,6 +241,28 @@ def test_a_large_store_is_filled_evenly(
     check_layout(store)
 
 
+def test_expected_rows_find_room_without_growing(rng: np.random.Generator) -> None:
+    keys = rng.integers(0, TOP, 200_000, np.uint64)
+    store = RowStore(16, WORDS, expected_rows=200_000)
+    store.find_or_insert(keys[:1000])  # all buckets have rows now
+    homes, room = store._homes.copy(), store.nbytes
+    assert room * store.max_load < 1.05 * 16 * 200_000
+    addresses, new = store.find_or_insert(keys)
+    assert new.size == 199_000
+    assert (store._homes == homes).all()
+    store.set_rows(addresses, payload_of(keys))
+    check_layout(store)
+    store.delete(keys[:150_000])
+    assert store.nbytes == room  # the others may come back
+    more = rng.integers(0, TOP, 100_000, np.uint64)
+    store.set_rows(store.find_or_insert(more)[0], payload_of(more))
+    kept = np.concatenate([keys[150_000:], more])
+    assert (store.rows(store.find(kept)) == payload_of(kept)).all()
+    check_layout(store)
+    store.clear()
+    assert store.nbytes == 0
+
+
 def test_the_layout_depends_on_the_keys_and_not_on_their_order(rng: np.random.Generator) -> None:
     keys = rng.integers(0, TOP, 20_000, np.uint64)
     extra = rng.integers(0, TOP, 2_000, np.uint64)
@@ -393,3 +415,8 @@ def test_keys_may_be_read_only_or_strided(rng: np.random.Generator) -> None:
 def test_refuses_wrong_sizes(num_buckets: int, words: int, max_load: float, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         RowStore(num_buckets, words, max_load=max_load)
+
+
+def test_refuses_a_negative_number_of_expected_rows() -> None:
+    with pytest.raises(ConfigError, match=r"expected_rows.*-1"):
+        RowStore(16, WORDS, expected_rows=-1)

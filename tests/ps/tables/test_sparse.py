@@ -470,6 +470,7 @@ def test_bfloat16_keeps_infinities_and_not_a_number() -> None:
         ({"expiry": ExpiryConfig(min_score=1.0)}, "expiry.min_score needs the statistic 'shows'"),
         ({"max_load": 1.0}, "max_load"),
         ({"change_log_bytes": 10}, "change_log_bytes"),
+        ({"expected_rows": -5}, "expected_rows"),
         ({"rows": 0}, "rows must be"),
         ({"rows": 5, "capacity": 3}, "capacity is for sparse tables"),
         ({"rows": 5, "admission": AdmissionConfig()}, "admission is for sparse tables"),
@@ -493,6 +494,7 @@ def test_a_configuration_survives_the_trip_through_plain_data() -> None:
         capacity=10_000,
         capacity_policy="oldest",
         change_log_bytes=1 << 20,
+        expected_rows=1000,
     )
     assert TableConfig.from_mapping(config.to_mapping()) == config
     assert from_mapping(TableConfig, config.to_mapping()) == config

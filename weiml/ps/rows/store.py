@@ -36,6 +36,7 @@ LARGE = 64 << 20
 """Bytes from which a store grows by little at a time; below it buckets double."""
 _STEP = 1.15  # growth of a bucket in a large store
 _SHRINK = 0.25  # a bucket emptier than this part of full gives memory back
+_DEVIATIONS = 3  # that a bucket may have more than its share of the rows that are expected
 _SMALLEST = 8  # home slots of a bucket's first extent
 _SHORTEST_TAIL = 8  # at least what is looked at at first
 _LONGEST_TAIL = 256
@@ -48,14 +49,22 @@ class RowStore:
 
     A key's bucket is the upper bits of its `mix64`; buckets that hold no row cost nothing. Growth
     copies one bucket at a time, so the longest pause of an insertion is that of copying a bucket:
-    about 2 ms at 100 million rows of two words in 1024 buckets.
+    about 2 ms at 100 million rows of two words in 1024 buckets. With `expected_rows` a bucket has
+    room for its share of them from its first row on, and need not grow before.
 
     Raises:
         ConfigError: `num_buckets` is not a power of two from 2 to 65536, `payload_words` is not
-            positive, or `max_load` is not from 0.1 to 0.97.
+            positive, `max_load` is not from 0.1 to 0.97, or `expected_rows` is negative.
     """
 
-    def __init__(self, num_buckets: int, payload_words: int, *, max_load: float = 0.8) -> None:
+    def __init__(
+        self,
+        num_buckets: int,
+        payload_words: int,
+        *,
+        max_load: float = 0.8,
+        expected_rows: int = 0,
+    ) -> None:
         if num_buckets not in (1 << bits for bits in range(1, 17)):
             raise ConfigError(
                 f"num_buckets must be a power of two from 2 to 65536, got {num_buckets}"
@@ -64,6 +73,8 @@ class RowStore:
             raise ConfigError(f"payload_words must be 1 or more, got {payload_words}")
         if not 0.1 <= max_load <= 0.97:
             raise ConfigError(f"max_load must be from 0.1 to 0.97, got {max_load}")
+        if expected_rows < 0:
+            raise ConfigError(f"expected_rows must be 0 or more, got {expected_rows}")
         self.num_buckets = num_buckets
         self.payload_words = payload_words
         self.max_load = max_load
@@ -72,6 +83,7 @@ class RowStore:
         bits = num_buckets.bit_length() - 1
         self._shape = np.array([bits, self._slot, self._group, reach], np.int64)
         self._stagger = np.arange(num_buckets) / num_buckets
+        self._least = self._room_for(expected_rows)
         # What a bucket without memory of its own shows: the empty slots that are looked at first.
         self._nothing = np.zeros(max(128, self._slot + 8), np.uint8)
         self._reset()
@@ -116,7 +128,9 @@ class RowStore:
             if find_rows(self._homes, self._shape, keys[part], addresses[part]):
                 which = start + np.flatnonzero(addresses[part] == 0)
                 parts.append(self._insert(keys, which, touched))
-        if len(parts) > 1:
+        if touched.all():
+            find_rows(self._homes, self._shape, keys, addresses)
+        elif len(parts) > 1:
             again = keys_in(touched, self._shape, keys)
             addresses[again] = self.find(keys[again])
         return addresses, np.concatenate(parts) if len(parts) > 1 else parts[0]
@@ -236,19 +250,28 @@ class RowStore:
         wanted = np.maximum(wanted, rows / self.max_load)
         full = count >= limit
         larger = np.where(full, self._capacity(buckets, wanted), capacity)
+        larger = np.maximum(larger, self._least)
         # Keys that crowd at the end of a bucket need a longer tail, not more homes.
         tail = np.where(full, room - capacity, 2 * (room - capacity))
         self._move(buckets, larger, np.maximum(tail, self._tail(larger)))
 
     def _shrink(self, buckets: np.ndarray) -> None:
         count, limit = self._fill[buckets, 0], self._fill[buckets, 1]
-        buckets = buckets[(count < _SHRINK * limit) & (limit > _SMALLEST)]
+        least = max(_SMALLEST, self._least)
+        buckets = buckets[(count < _SHRINK * limit) & (self._homes[buckets, 1] * self._group > least)]
         if buckets.size == 0:
             return
         self.clear(buckets[self._fill[buckets, 0] == 0])
         buckets = buckets[self._fill[buckets, 0] > 0]
         smaller = self._capacity(buckets, self._fill[buckets, 0] * _STEP / self.max_load)
+        smaller = np.maximum(smaller, self._least)
         self._move(buckets, smaller, self._tail(smaller))
+
+    def _room_for(self, rows: int) -> int:
+        """Return the home slots in which nearly every bucket finds room when there are `rows`."""
+        mean = rows / self.num_buckets
+        slots = math.ceil((mean + _DEVIATIONS * math.sqrt(mean)) / self.max_load)
+        return -(-slots // self._group) * self._group
 
     def _capacity(self, buckets: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """Return the first of each bucket's possible capacities that is at least `wanted`."""

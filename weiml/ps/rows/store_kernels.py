@@ -31,6 +31,7 @@ __all__ = [
     "set_payloads",
 ]
 
+_STAGED = 128  # slots of a bucket that moves, taken together
 _MOVED = 512  # bytes asked for ahead of an insertion: about what it moves
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
@@ -153,26 +154,38 @@ def move_buckets(
 
     `new` int64 (n, 2) is as `homes`, ``room[i]`` the slots that rows may lie in there. Returns the
     place in `buckets` of the first that does not fit its tail, or their number.
+
+    Three loops over a few slots at a time, so that no branch depends on which are empty and nothing
+    waits for the place of a row but its copy.
     """
     bits = np.uint64(shape[0])
     slot = shape[1]
     stride = slot * shape[2]
+    tags = np.empty(_STAGED, np.uint64)
+    sources = np.empty(_STAGED, np.int64)
+    homes = np.empty(_STAGED, np.int64)
     for i in range(buckets.size):
-        source = old[buckets[i], 0]
+        bucket = buckets[i]
         target = new[i, 0]
         end = target + room[i] * slot
-        left = fill[buckets[i], 0]
-        while left:
-            stored = load_u64(source)
-            if stored != _ZERO:
-                home = home_of(new, np.uint64(i), (stored - _ONE) << bits, stride)
-                target = max(target, home)
+        for first in range(0, fill[bucket, 2], _STAGED):
+            at = old[bucket, 0] + first * slot
+            count = _ZERO
+            for _ in range(min(_STAGED, fill[bucket, 2] - first)):
+                stored = load_u64(at)
+                tags[count] = stored - _ONE
+                sources[count] = at
+                count += np.uint64(stored != _ZERO)
+                at += slot
+            taken = np.int64(count)
+            for k in range(taken):
+                homes[k] = home_of(new, np.uint64(i), tags[k] << bits, stride)
+            for k in range(taken):
+                target = max(target, homes[k])
                 if target >= end:
                     return i
-                _copy_slot(target, source, slot)
+                _copy_slot(target, sources[k], slot)
                 target += slot
-                left -= 1
-            source += slot
     return buckets.size
 
 

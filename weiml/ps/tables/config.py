@@ -58,6 +58,9 @@ class TableConfig:
     rows seen longest ago, or those whose weights have the smallest norm."""
     max_load: float = 0.8
     """How full a bucket of rows gets before it grows: higher saves room and costs time."""
+    expected_rows: int = 0
+    """Rows that the table will about have, over all shards: memory for them is taken at once, and
+    inserting them is twice as fast as when buckets grow on the way. 0: not known."""
     change_log_bytes: int | None = None
     """The most that the list of changed keys takes, per shard; when it is full, changes since long
     ago are answered by all rows. None: 64 MiB, or 1/32 of the table's rows if that is more."""
@@ -92,6 +95,8 @@ class TableConfig:
             )
         if not 0.1 <= self.max_load <= 0.97:
             raise self._error(f"max_load must be from 0.1 to 0.97, got {self.max_load}")
+        if self.expected_rows < 0:
+            raise self._error(f"expected_rows must be 0 or more, got {self.expected_rows}")
         if self.change_log_bytes is not None and self.change_log_bytes < 1024:
             raise self._error(f"change_log_bytes must be 1024 or more, got {self.change_log_bytes}")
 
@@ -124,6 +129,8 @@ class TableConfig:
         for knob in ("admission", "expiry", "capacity"):
             if getattr(self, knob) is not None:
                 raise self._error(f"{knob} is for sparse tables; leave it out or leave rows out")
+        if self.expected_rows:
+            raise self._error("expected_rows is for sparse tables; a dense one is told its rows")
 
     def _error(self, what: str) -> ConfigError:
         return ConfigError(f"table {self.name!r}: {what}")

@@ -49,7 +49,12 @@ class SparseTable:
             )
         self.config = config
         self.num_buckets = num_buckets
-        self.store = RowStore(num_buckets, config.payload_words, max_load=config.max_load)
+        self.store = RowStore(
+            num_buckets,
+            config.payload_words,
+            max_load=config.max_load,
+            expected_rows=config.expected_rows,
+        )
         self.layout = RowLayout(config)
         self.changes = ChangeLog(config.change_log_bytes or _LOG_BYTES)
         self.clock: Callable[[], float] = time.time
