@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import pytest
 
-from weiml.models.serial_ftrl import ftrl_pass, row_addresses
+from weiml.models.serial_ftrl import ftrl_pass, joint_differences, row_addresses
 from weiml.ps.kernels import ftrl_step, ftrl_weight
 from weiml.ps.rows.store import RowStore
 
@@ -147,3 +147,53 @@ def test_no_examples_change_nothing(rng: np.random.Generator) -> None:
     state, loss = run_on_copies(examples(rng, 0))
     assert loss == 0
     assert not state.any()
+
+
+def trained(rng: np.random.Generator, rows: int = 50) -> tuple[np.ndarray, np.ndarray]:
+    before = np.stack([rng.standard_normal(rows) * 3, rng.uniform(0, 50, rows)], axis=1)
+    grown = np.stack([rng.standard_normal(rows), rng.uniform(0, 20, rows)], axis=1)
+    return before.astype(np.float32), (before + grown).astype(np.float32)
+
+
+def weight_of(row: np.ndarray) -> float:
+    return float(ftrl_weight(np.float32(row[0]), np.float32(row[1]), *SCALARS))
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_joint_differences_are_what_the_equation_says(
+    workers: int, rng: np.random.Generator
+) -> None:
+    before, after = trained(rng)
+    counts = rng.integers(0, 1000, len(before))
+    found = joint_differences(before, after, counts, workers, *SCALARS)
+    alpha = 0.1
+    for i, ((z, n), (new_z, new_n)) in enumerate(
+        zip(before.astype(float).tolist(), after.astype(float).tolist(), strict=True)
+    ):
+        repeats = max(int(counts[i]) - 1, 0)
+        others = (workers - 1) * repeats / (repeats + 240 / alpha / workers**1.5)
+        joint_n = n + (1 + others) * (new_n - n)
+        drift = weight_of(after[i]) * (math.sqrt(joint_n) - math.sqrt(new_n)) / alpha
+        expected = ((new_z - drift - z) / (1 + others), new_n - n)
+        np.testing.assert_allclose(found[i], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_keys_that_occur_once_are_pushed_as_they_changed(rng: np.random.Generator) -> None:
+    before, after = trained(rng)
+    found = joint_differences(before, after, np.ones(len(before), int), 4, *SCALARS)
+    np.testing.assert_allclose(found, after - before, rtol=1e-6)
+
+
+def test_what_all_workers_found_alike_stays_where_each_found_it(rng: np.random.Generator) -> None:
+    before, after = trained(rng)
+    workers = 8
+    always = np.full(len(before), 10**6)
+    found = joint_differences(before, after, always, workers, *SCALARS)
+    together = before + workers * found
+    plainly = before + workers * (after - before)
+    for i in range(len(before)):
+        there, apart = weight_of(after[i]), weight_of(before[i])
+        assert abs(weight_of(together[i]) - there) <= 0.1 * abs(there - apart) + 0.02
+        assert together[i, 1] == pytest.approx(plainly[i, 1], rel=1e-6)
+    far = np.abs([weight_of(p) - weight_of(a) for p, a in zip(plainly, after, strict=True)])
+    assert far.max() > 0.2  # the sum of plain differences does go beyond

@@ -105,3 +105,22 @@ def test_wrong_use_is_named(sets: Sets, tmp_path: Path) -> None:
             StreamTrainer(config("wide_deep"), server).fit([make_batch(3)])
         with pytest.raises(ConfigError, match="num_workers = 1 in its clock, the training 2"):
             StreamTrainer(config(num_workers=2), server)
+
+
+def test_many_workers_with_large_batches_do_not_diverge(tmp_path: Path) -> None:
+    # The bias and two columns are in every example; each worker alone brings them to their place.
+    examples = write_batches([make_batch(4096, seed) for seed in range(8)], tmp_path / "examples")
+    loss = {}
+    for workers in (1, 4):
+        settings = config(lr={"optimizer": {"alpha": 0.3}}, batch_size=2048, num_workers=workers)
+        with make_server(settings) as server:
+            loss[workers] = StreamTrainer(settings, server).fit(examples).loss
+    assert loss[4] < 1.02 * loss[1]  # 1.05 with plain sums of differences, and growing
+
+
+def test_growing_first_batches_train_on_every_example(sets: Sets) -> None:
+    settings = config(num_workers=2, first_batch_size=8, progress_steps=3)
+    with make_server(settings) as server:
+        assert StreamTrainer(settings, server).fit(sets.train).examples == 2000
+    with pytest.raises(ConfigError, match=r"first_batch_size.*0"):
+        config(first_batch_size=0)

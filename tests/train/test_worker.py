@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.train.conftest import Sets
 from weiml.group import LocalGroup
@@ -80,3 +84,26 @@ def test_stages_are_timed(sets: Sets) -> None:
     _, (result,) = train(sets, [99], staleness=None)
     assert set(result.seconds) == {"read", "prepare", "pull", "mend", "compute", "push", "tick"}
     assert all(seconds > 0 for seconds in result.seconds.values())
+
+
+@given(st.integers(0, 5000), st.integers(1, 700), st.none() | st.integers(1, 900))
+def test_first_batches_grow(examples: int, batch_size: int, first: int | None) -> None:
+    sizes = work._growing_sizes(min(examples, batch_size), first)
+    assert sum(sizes) == min(examples, batch_size)
+    assert all(b <= 2 * a or a == sizes[0] for a, b in pairwise(sizes))
+    if first is None or first >= batch_size:
+        assert len(sizes) == 1
+    elif examples >= batch_size:
+        assert sizes[0] == first
+    steps = work.steps_of(examples, batch_size, first, epoch=0)
+    assert steps == -(-examples // batch_size) + (len(sizes) - 1 if examples else 0)
+    assert work.steps_of(examples, batch_size, first, epoch=1) == -(-examples // batch_size)
+
+
+def test_growing_batches_hold_the_same_examples(sets: Sets) -> None:
+    plain = list(sets.train.iter_batches(300))
+    grown = list(work._growing(sets.train.iter_batches(300), 16))
+    assert [len(batch) for batch in grown[:6]] == [16, 16, 32, 64, 128, 44]
+    assert len(grown) == len(plain) + 5
+    labels, again = (np.concatenate([one.labels for one in part]) for part in (plain, grown))
+    np.testing.assert_array_equal(again, labels)

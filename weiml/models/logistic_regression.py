@@ -5,7 +5,8 @@
 Each step pulls the state (z, n) of the batch's distinct keys, runs the serial algorithm over the
 batch on its own copy, and pushes the change of state, which the server adds. So a batch of 16 k
 examples learns like 16 k single steps, not like one step with summed gradients, in which all hot
-keys overshoot together. (McMahan et al., "Ad click prediction: a view from the trenches", KDD
+keys overshoot together. Several workers share the change of keys that all of them have
+(`joint_differences`). (McMahan et al., "Ad click prediction: a view from the trenches", KDD
 2013.)
 """
 
@@ -23,7 +24,7 @@ from weiml.hashing import hash_key
 from weiml.models.base import Columns, Model, Rows, StepResult, TrainingStep, register_model
 from weiml.models.fetch import Fetch, Prepared
 from weiml.models.kernels import linear_sums
-from weiml.models.serial_ftrl import ftrl_pass, row_addresses
+from weiml.models.serial_ftrl import ftrl_pass, joint_differences, row_addresses
 from weiml.ps import FTRL, Client, TableConfig, unique_keys
 
 __all__ = ["LogisticRegression", "LogisticRegressionConfig"]
@@ -98,7 +99,7 @@ class LogisticRegression(Model):
         with self.stages.timed("compute"):
             before = state.copy()
             result = self.train_rows(fetch.prepared, row_addresses(state))
-            differences = state - before
+            differences = self._differences(client, fetch.prepared, before, state)
         if missed_by is not None:
             # Asked for before the push, it could still act after it, and then be mended twice.
             with self.stages.timed("pull"):
@@ -130,6 +131,19 @@ class LogisticRegression(Model):
             *self.config.optimizer.scalars,
         )
         return StepResult(len(batch), float(batch.weights.sum(dtype=np.float64)), loss)
+
+    def _differences(
+        self, client: Client, prepared: Prepared, before: np.ndarray, after: np.ndarray
+    ) -> np.ndarray:
+        """Return what to push, float32 (m, 2): see `joint_differences`."""
+        workers = client.num_workers
+        if workers == 1 or client.worker is None:
+            return after - before
+        own = len(self._own_keys)
+        counts = np.full(len(before), len(prepared.batch), np.int64)
+        counts[own:] = np.bincount(prepared.positions, minlength=len(before) - own)
+        scalars = self.config.optimizer.scalars
+        return np.asarray(joint_differences(before, after, counts, workers, *scalars))
 
     def _values(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return where each example starts in `keys`, int64 (B + 1,), and its keys' values."""

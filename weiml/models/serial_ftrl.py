@@ -15,11 +15,12 @@ import numpy as np
 from weiml.ps.kernels import ftrl_step, ftrl_weight
 from weiml.ps.rows.memory import address_of, load_f32, prefetch, store_f32
 
-__all__ = ["ftrl_pass", "row_addresses"]
+__all__ = ["ftrl_pass", "joint_differences", "row_addresses"]
 
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
 _ROW_BYTES = 8
+_HOT = 240.0  # times that one of several workers must see a row to bring it home, times alpha
 
 
 def row_addresses(state: np.ndarray) -> np.ndarray:
@@ -115,3 +116,46 @@ def ftrl_pass(
                 store_f32(at[j], new_z[j])
                 store_f32(at[j] + 4, new_n[j])
     return loss
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def joint_differences(
+    before: np.ndarray,
+    after: np.ndarray,
+    counts: np.ndarray,
+    num_workers: int,
+    alpha: np.float32,
+    beta: np.float32,
+    l1: np.float32,
+    l2: np.float32,
+) -> np.ndarray:
+    """Return what one of several workers adds to rows (z, n) that all of them train at once.
+
+    `before` and `after` float32 (m, 2) are the worker's rows at the start and the end of a batch in
+    which row i occurs c = ``counts[i]`` (m,) times. The servers add what all workers push; where
+    each of W workers has brought a weight nearly to where it belongs, plain differences together
+    bring it W - 1 times as far beyond, which for W > 2 diverges. So a row is pushed as one that
+    s others change alike,
+
+        s = (W - 1) (c - 1) / (c - 1 + h),   h = 240 / (α W^1.5):
+
+    none for keys that occur once, nearly all for those in every example of a large batch. Of these
+    the weight that the worker came to is kept at the n that all reach together,
+    ``n + (1 + s) Δn``, and each brings one part in ``1 + s`` of the way:
+    ``Δz = (z' - w' (sqrt(n + (1 + s) Δn) - sqrt(n')) / α - z) / (1 + s)``. n is the sum of all
+    squared gradients either way. (h is measured, docs/models.md, not derived.)
+    """
+    hot = np.float32(_HOT / (alpha * num_workers**1.5))
+    others = np.float32(num_workers - 1)
+    out = np.empty_like(before)
+    for i in range(len(before)):
+        z, n = before[i, 0], before[i, 1]
+        new_z, new_n = after[i, 0], after[i, 1]
+        repeats = max(np.float32(counts[i]) - _ONE, _ZERO)
+        parts = _ONE + others * repeats / (repeats + hot)
+        w = ftrl_weight(new_z, new_n, alpha, beta, l1, l2)
+        joint_n = n + parts * (new_n - n)
+        drift = w * (math.sqrt(joint_n) - math.sqrt(new_n)) / alpha
+        out[i, 0] = (new_z - drift - z) / parts
+        out[i, 1] = new_n - n
+    return out

@@ -144,6 +144,8 @@ class Client(abc.ABC):
     """
 
     worker: int | None
+    num_workers: int
+    """Workers in the clock, whether this client is one of them or not."""
     counts: dict[str, int]
     """What it has met: retries (parts sent again after a loss), moved (parts cut again after a
     move), lost_writes (that a restored shard had lost), waits (for the oldest of max_outstanding

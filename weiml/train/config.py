@@ -25,6 +25,10 @@ class TrainConfig:
     epochs: int = 5
     batch_size: int = 512
     """Examples of one step of one worker."""
+    first_batch_size: int | None = None
+    """From how many examples on a worker's very first steps grow to `batch_size`, by doubling: at
+    first everything is unknown, and what several workers find out at once is too much together.
+    None: all steps are alike."""
     seed: int = 0
     """Of initial values, shuffling and dropout."""
 
@@ -54,6 +58,8 @@ class TrainConfig:
         for knob in ("epochs", "batch_size", "num_shards", "num_workers", "progress_steps"):
             if getattr(self, knob) < 1:
                 raise ConfigError(f"{knob} must be at least 1, got {getattr(self, knob)}")
+        if self.first_batch_size is not None and self.first_batch_size < 1:
+            raise ConfigError(f"first_batch_size must be at least 1, got {self.first_batch_size}")
         for knob in ("seed", "early_stopping_patience", "cpus_per_worker"):
             if getattr(self, knob) < 0:
                 raise ConfigError(f"{knob} must not be negative, got {getattr(self, knob)}")

@@ -169,6 +169,7 @@ class StreamTrainer:
             columns=model.columns,
             seed=config.seed,
             batch_size=config.batch_size,
+            first_batch_size=config.first_batch_size,
             source=examples,
             server=self._server,
             wire=config.wire,
@@ -176,7 +177,7 @@ class StreamTrainer:
             dense=(model.dense_vector(), model.dense_state()),
         )
         share = examples.num_examples // config.num_workers
-        steps = -(-share // config.batch_size)
+        steps = work.steps_of(share, config.batch_size, config.first_batch_size, epoch=0)
         embedded = isinstance(self._server, EmbeddedParameterServer)
         with make_group(config, embedded=embedded) as group:
             group.execute(work.start_worker, spec)

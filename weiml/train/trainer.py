@@ -207,8 +207,8 @@ class _Run:
         self._best_value: float | None = None
         self._columns = Columns(slots=train.slots, dense_names=train.dense_names)
         self._model = self._build()
-        share = train.num_examples // self.config.num_workers
-        self._steps = -(-share // self.config.batch_size)
+        self._share = train.num_examples // self.config.num_workers
+        self._steps = 0  # in the epochs before
 
     def start(self) -> None:
         """Create the tables and start the workers."""
@@ -220,6 +220,7 @@ class _Run:
             columns=self._columns,
             seed=self.config.seed,
             batch_size=self.config.batch_size,
+            first_batch_size=self.config.first_batch_size,
             source=BatchDataset.open(self.train.folder.resolve()),  # workers may run elsewhere
             server=self.server,
             wire=self.config.wire,
@@ -251,10 +252,12 @@ class _Run:
     def _train_epoch(self, epoch: int) -> dict[str, Any]:
         self.group.execute(work.start_epoch, epoch)
         examples, weight, loss = 0, 0.0, 0.0
+        config = self.config
+        steps = work.steps_of(self._share, config.batch_size, config.first_batch_size, epoch)
         start = time.perf_counter()
-        for step in range(0, self._steps, self.config.progress_steps):
+        for step in range(0, steps, config.progress_steps):
             begun = time.perf_counter()
-            count = min(self.config.progress_steps, self._steps - step)
+            count = min(config.progress_steps, steps - step)
             chunks = self.group.run(work.run_steps, count)
             chunk_examples = sum(chunk.examples for chunk in chunks)
             chunk_weight = sum(chunk.weight for chunk in chunks)
@@ -265,7 +268,7 @@ class _Run:
             self.curve.append(
                 {
                     "epoch": epoch + 1,
-                    "step": epoch * self._steps + step + count,
+                    "step": self._steps + step + count,
                     "examples": epoch * self.train.num_examples + examples,
                     "loss": _ratio(chunk_loss, chunk_weight),
                 }
@@ -276,12 +279,13 @@ class _Run:
                         epoch + 1,
                         self.config.epochs,
                         step + count,
-                        self._steps,
+                        steps,
                         chunk_examples / (time.perf_counter() - begun),
                         _ratio(loss, weight),
                     )
                 )
         seconds = time.perf_counter() - start
+        self._steps += steps
         return {
             "epoch": epoch + 1,
             "examples": examples,

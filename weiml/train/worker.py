@@ -9,6 +9,7 @@ no driver and no validation.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ __all__ = [
     "run_steps",
     "start_epoch",
     "start_worker",
+    "steps_of",
 ]
 
 
@@ -54,6 +56,8 @@ class WorkerSpec:
     """Whether each epoch has an order of its own, or that of the source."""
     dense: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
     """What `dense_part` gave, to go on from; None: as the seed says."""
+    first_batch_size: int | None = None
+    """See `TrainConfig`."""
 
 
 class ChunkResult(NamedTuple):
@@ -176,10 +180,40 @@ def _prepared(context: WorkerContext, worker: _Worker) -> Iterator[Prepared]:
         worker=context.rank,
         num_workers=context.num_workers,
     )
+    if worker.epoch == 0:
+        batches = _growing(batches, spec.first_batch_size)
     for batch in batches:
         with worker.model.stages.timed("prepare"):
             prepared = worker.model.prepare(batch)
         yield prepared
+
+
+def steps_of(examples: int, batch_size: int, first_batch_size: int | None, epoch: int) -> int:
+    """Return the steps in which each worker takes its `examples` of an epoch."""
+    steps = -(-examples // batch_size)
+    if epoch == 0 and examples:
+        steps += len(_growing_sizes(min(examples, batch_size), first_batch_size)) - 1
+    return steps
+
+
+def _growing(batches: Iterator[Batch], first: int | None) -> Iterator[Batch]:
+    """Cut the first batch into growing ones."""
+    for batch in itertools.islice(batches, 1):
+        start = 0
+        for size in _growing_sizes(len(batch), first):
+            yield batch.slice(start, start + size)
+            start += size
+    yield from batches
+
+
+def _growing_sizes(whole: int, first: int | None) -> list[int]:
+    """Return ``first, first, 2 first, 4 first`` and so on, together `whole`."""
+    sizes = []
+    done = 0
+    while first is not None and max(done, first) < whole - done:
+        sizes.append(max(done, first))
+        done += sizes[-1]
+    return [*sizes, whole - done]
 
 
 def _fetch(worker: _Worker, *, ahead: int) -> Fetch | None:

@@ -59,6 +59,7 @@ class ShardedClient(Client):
                 f"(num_workers = {config.num_workers}) or None, got {worker}"
             )
         self.worker = worker
+        self.num_workers = config.num_workers
         self.wire = wire or WireConfig()
         self.counts = dict.fromkeys(
             ("retries", "moved", "lost_writes", "waits", "bytes_sent", "bytes_received"), 0

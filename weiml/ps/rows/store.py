@@ -258,7 +258,9 @@ class RowStore:
     def _shrink(self, buckets: np.ndarray) -> None:
         count, limit = self._fill[buckets, 0], self._fill[buckets, 1]
         least = max(_SMALLEST, self._least)
-        buckets = buckets[(count < _SHRINK * limit) & (self._homes[buckets, 1] * self._group > least)]
+        buckets = buckets[
+            (count < _SHRINK * limit) & (self._homes[buckets, 1] * self._group > least)
+        ]
         if buckets.size == 0:
             return
         self.clear(buckets[self._fill[buckets, 0] == 0])
