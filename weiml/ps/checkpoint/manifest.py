@@ -152,6 +152,14 @@ class Manifest:
         """Rows in it, of all tables."""
         return sum(entry.rows for entry in self.files if entry.kind == "rows")
 
+    def rows_of(self, table: str, shard: int) -> int:
+        """Rows that a shard wrote of a table."""
+        return sum(
+            entry.rows
+            for entry in self.files
+            if entry.kind == "rows" and (entry.name, entry.shard) == (table, shard)
+        )
+
     @property
     def checksum(self) -> str:
         """SHA-256 of everything in it."""

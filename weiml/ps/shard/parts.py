@@ -95,12 +95,19 @@ def read_content(template: ShardContent, chain: Chain) -> ShardContent:
     for config in chain.tables:
         content.create_table(config)
     buckets = partition.buckets_at(template.index)
+    for name, expected in chain.expected_rows(buckets, partition.num_buckets).items():
+        table = content.tables[name]
+        if isinstance(table, SparseTable):
+            table.expect_rows(expected)
     for rows in chain.rows(buckets, partition.num_buckets):
         table = content.tables[rows.config.name]
         if rows.payload is None:
             table.remove_rows(rows.keys, content.sequence)
+        elif isinstance(table, SparseTable):
+            table.load_rows(rows.keys, rows.payload)
         else:
             table.import_rows(rows.keys, rows.payload, content.sequence)
+        del rows  # what they lie in is read into again
     for name, values in chain.vector_values(buckets, partition.num_buckets).items():
         content.create_vector(name, chain.vectors[name], values)
     for extras in chain.extras(buckets, partition.num_buckets):
