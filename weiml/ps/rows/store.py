@@ -27,6 +27,7 @@ from weiml.ps.rows.store_kernels import (
     insert_rows,
     keys_in,
     move_buckets,
+    read_rows,
     scan_buckets,
     set_payloads,
 )
@@ -218,6 +219,17 @@ class RowStore:
         out = np.empty((addresses.size, self.payload_words), np.uint32)
         copy_payloads(addresses, out)
         return out
+
+    def read(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return a copy of the payloads of keys uint64 (n,), and which are there: bool (n,).
+
+        The payloads are uint32 (n, payload_words), zeros where missing.
+        """
+        keys = _flat(keys)
+        out = np.empty((keys.size, self.payload_words), np.uint32)
+        found = np.empty(keys.size, np.bool_)
+        read_rows(self._homes, self._shape, keys, out, found)
+        return out, found
 
     def set_rows(self, addresses: np.ndarray, payload: np.ndarray) -> None:
         """Overwrite the payloads at `addresses` (none of them 0) by uint32 (n, payload_words)."""

@@ -59,7 +59,6 @@ def cut(
         keys = table.changed_keys(since)
         if keys is None:
             return None
-        keys = shard.owned(table, keys)
         parts.append(_changed(table, keys, since, shard.partition.buckets_at(shard.index)))
     vectors = {}
     for name, vector in shard.vectors.items():

@@ -280,8 +280,7 @@ class SparseTable:
 
     def export_rows(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return whole rows uint32 (n, payload_words), and which keys have one: bool (n,)."""
-        addresses = self.locate(keys)
-        return self.store.rows(addresses), addresses != 0
+        return self.store.read(self._keys(keys))
 
     def import_rows(self, keys: np.ndarray, payload: np.ndarray, sequence: int) -> None:
         """Set whole rows to uint32 (n, payload_words), past admission and capacity."""
