@@ -1,4 +1,6 @@
-"""Large local files read once, from the disk to memory that is used again for the next.
+"""What the system can be told about large local files, beyond reading and writing.
+
+They are read once, from the disk to memory that is used again for the next.
 
 What passes through the system's cache takes as much of its memory as it has bytes, pushes others
 out of it and costs the processor a copy; a file that is read to be loaded is not asked for again.
@@ -16,7 +18,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["DIRECT_BYTES", "Rooms", "is_cached", "pieces_of"]
+__all__ = ["DIRECT_BYTES", "Rooms", "begin_writing", "is_cached", "pieces_of"]
 
 DIRECT_BYTES = 1 << 20
 """Of a file from which on it is worth it."""
@@ -24,6 +26,10 @@ _PIECE = 1 << 20
 _BLOCK = 1 << 12
 _HUGE_PAGE = 1 << 21
 _DIRECT = getattr(os, "O_DIRECT", 0)
+_SYSTEM = ctypes.CDLL(None)
+_MINCORE = getattr(_SYSTEM, "mincore", None)
+_SYNC_FILE_RANGE = getattr(_SYSTEM, "sync_file_range", None)  # of Linux
+_SYNC_FILE_RANGE_WRITE = 2
 
 
 class Rooms:
@@ -59,8 +65,7 @@ def is_cached(path: str) -> bool:
         pages = np.zeros(-(-len(content) // mmap.PAGESIZE), np.uint8)
         address = np.frombuffer(content, np.uint8).ctypes.data
         where = ctypes.c_void_p(address), ctypes.c_size_t(len(content))
-        mincore = getattr(ctypes.CDLL(None), "mincore", None)
-        if mincore is None or mincore(*where, ctypes.c_void_p(pages.ctypes.data)):
+        if _MINCORE is None or _MINCORE(*where, ctypes.c_void_p(pages.ctypes.data)):
             return True  # not known: as if it were
         return bool(2 * np.count_nonzero(pages & 1) > pages.size)
 
@@ -90,6 +95,16 @@ def pieces_of(path: str, room: memoryview) -> Iterator[memoryview]:
         except OSError as error:
             if not flag or error.errno != errno.EINVAL:
                 raise
+
+
+def begin_writing(handle: int, start: int, stop: int) -> None:
+    """Have the system begin to write bytes of an open file to the disk, if it knows how.
+
+    It promises nothing: a flush is needed as before, which then has less to do.
+    """
+    if _SYNC_FILE_RANGE is not None:
+        where = ctypes.c_int64(start), ctypes.c_int64(stop - start)
+        _SYNC_FILE_RANGE(ctypes.c_int(handle), *where, ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
 
 
 def _new_room(size: int) -> np.ndarray:

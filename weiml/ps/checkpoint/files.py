@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from weiml.ps.checkpoint.checksum import Bytes, Checksum
+from weiml.ps.checkpoint.direct import begin_writing
 from weiml.ps.checkpoint.storage import Folder, failing, opened
 
 __all__ = ["ArrowParts", "FileWriter", "Part", "Span", "Syncer"]
@@ -32,6 +33,7 @@ class FileWriter:
         self.closed = False
         self._is_local = folder.is_local
         self._checksum = Checksum()
+        self._begun = 0  # bytes that the disk was told to write
         with failing(self.place, "written"):
             if folder.is_local:
                 self._file: Any = open(self.place, "xb")  # noqa: SIM115
@@ -61,6 +63,10 @@ class FileWriter:
                 piece = view[start : start + _PIECE]
                 self._file.write(piece)
                 self._checksum.update(piece)  # while the piece is in cache
+            if self._is_local and self._checksum.length - self._begun >= _PIECE:
+                # The disk is at work while the rest is written, and `close` waits for less.
+                begin_writing(self._file.fileno(), self._begun, self._checksum.length)
+                self._begun = self._checksum.length
         return len(view)
 
     def flush(self) -> None:

@@ -1,4 +1,4 @@
-"""Sorting hashes: by their high bits, which are as good as random, digit by digit, then put right."""
+"""Sorting hashes: by their high bits, as good as random, digit by digit; then each put right."""
 
 from __future__ import annotations
 
