@@ -67,6 +67,8 @@ def _put_back(
 class TableSnapshot:
     """The rows of a table as they were when it was made. Close it, or read it to the end.
 
+    With `keys` uint64 (n,), distinct and sorted by hash, of these keys only.
+
     Example:
         >>> import numpy as np
         >>> from weiml.ps import SGD, SparseTable, TableConfig
@@ -80,17 +82,27 @@ class TableSnapshot:
         (array([[2.]], dtype=float32), array([[5.]], dtype=float32))
     """
 
-    def __init__(self, store: RowStore, on_close: Callable[[TableSnapshot], None]) -> None:
+    def __init__(
+        self,
+        store: RowStore,
+        on_close: Callable[[TableSnapshot], None],
+        keys: np.ndarray | None = None,
+    ) -> None:
         self._store = store
         self._on_close = on_close
         self._row_bytes = 8 + 4 * store.payload_words
+        self._keys = keys
         self._counts = store.bucket_counts()
+        if keys is not None:
+            buckets = buckets_of_keys(keys, store.num_buckets)
+            self._counts = np.bincount(buckets, minlength=store.num_buckets)
+        self._missing: list[np.ndarray] = []
         self._aside = RowStore(store.num_buckets, store.payload_words + 1)
         self._walked = 0  # buckets before this one are done
         self._pieces: deque[tuple[np.ndarray, np.ndarray]] = deque()
         self._closed = False
         self.rows = int(self._counts.sum())
-        """How many rows the snapshot holds altogether."""
+        """How many rows, or keys, the snapshot holds altogether."""
 
     @property
     def nbytes(self) -> int:
@@ -115,6 +127,10 @@ class TableSnapshot:
         while not self._pieces and not self._closed:
             self._walk()
         return self._pieces.popleft() if self._pieces else None
+
+    def missing(self) -> np.ndarray:
+        """Return those of `keys`, as far as they were read, that had no row: uint64 (m,)."""
+        return np.concatenate([np.empty(0, np.uint64), *self._missing])
 
     def close(self) -> None:
         """Give up what was set aside; writes cost nothing more. Pieces fetched stay valid."""
@@ -141,14 +157,37 @@ class TableSnapshot:
         most = max(_PIECE_BYTES // self._row_bytes, 1)
         ends = np.cumsum(self._counts[first:])
         last = first + max(int(np.searchsorted(ends, most, "right")), 1)
+        keys, rows = self._read(first, last)
+        self._walked = last
+        for start in range(0, keys.size, most):
+            self._pieces.append((keys[start : start + most], rows[start : start + most]))
+        if last == self._store.num_buckets:
+            self.close()
+
+    def _read(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of buckets first … last-1 as they were."""
+        if self._keys is not None:
+            start = int(self._counts[:first].sum())
+            keys = self._keys[start : start + int(self._counts[first:last].sum())]
+            rows, there = self._read_some(keys)
+            self._aside.clear(np.arange(first, last))
+            if there.all():
+                return keys, rows
+            self._missing.append(keys[~there])
+            return keys[there], rows[there]
         keys, addresses = self._store.scan(first, last)
         rows = self._store.rows(addresses)
         kept_keys, kept = self._aside.scan(first, last)
         if kept_keys.size:
             keys, rows = _put_back(keys, rows, kept_keys, self._aside.rows(kept))
             self._aside.clear(np.arange(first, last))
-        self._walked = last
-        for start in range(0, keys.size, most):
-            self._pieces.append((keys[start : start + most], rows[start : start + most]))
-        if last == self._store.num_buckets:
-            self.close()
+        return keys, rows
+
+    def _read_some(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of keys as they were, and which had one."""
+        rows, there = self._store.read(keys)
+        if len(self._aside):
+            kept, is_kept = self._aside.read(keys)
+            there[is_kept] = kept[is_kept, 0] == 1
+            rows[is_kept] = kept[is_kept, 1:]
+        return rows, there

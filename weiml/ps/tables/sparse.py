@@ -343,9 +343,12 @@ class SparseTable:
         self.drop_buckets(np.arange(self.num_buckets))
         self.changes.reset(sequence)
 
-    def begin_snapshot(self) -> TableSnapshot:
-        """Return the rows as they are now, to be read out piece by piece while writes go on."""
-        snapshot = TableSnapshot(self.store, self._snapshots.remove)
+    def begin_snapshot(self, keys: np.ndarray | None = None) -> TableSnapshot:
+        """Return the rows as they are now, to be read out piece by piece while writes go on.
+
+        All of them, or those of `keys` uint64 (n,), distinct and sorted by hash.
+        """
+        snapshot = TableSnapshot(self.store, self._snapshots.remove, keys)
         self._snapshots.append(snapshot)
         return snapshot
 
