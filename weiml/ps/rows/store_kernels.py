@@ -247,12 +247,19 @@ def read_rows(
     in cache.
     """
     addresses = np.empty(_TOGETHER, np.int64)
+    words = out.shape[1]
+    target = np.int64(out.ctypes.data)
     for start in range(0, keys.size, _TOGETHER):
         block = keys[start : start + _TOGETHER]
-        find_rows(homes, shape, block, addresses[: block.size])
-        copy_payloads(addresses[: block.size], out[start : start + block.size])
-        for i in range(block.size):
-            found[start + i] = addresses[i] != 0
+        missing = find_rows(homes, shape, block, addresses[: block.size])
+        if missing or words != 2:
+            copy_payloads(addresses[: block.size], out[start : start + block.size])
+            for i in range(block.size):
+                found[start + i] = addresses[i] != 0
+        else:
+            for i in range(block.size):
+                store_u64(target + 8 * (start + i), load_u64(addresses[i]))
+            found[start : start + block.size] = True
 
 
 @numba.njit(cache=True, nogil=True)

@@ -64,6 +64,18 @@ def _put_back(
     return out_keys[:count], out[:count]
 
 
+@numba.njit(cache=True, nogil=True)
+def _count_buckets(keys: np.ndarray, counts: np.ndarray) -> None:
+    """Count keys by bucket; there are a power of two of them, two at least."""
+    shift = np.uint64(64)
+    left = counts.size
+    while left > 1:
+        shift -= np.uint64(1)
+        left >>= 1
+    for i in range(keys.size):
+        counts[mix64(keys[i]) >> shift] += 1
+
+
 class TableSnapshot:
     """The rows of a table as they were when it was made. Close it, or read it to the end.
 
@@ -94,8 +106,8 @@ class TableSnapshot:
         self._keys = keys
         self._counts = store.bucket_counts()
         if keys is not None:
-            buckets = buckets_of_keys(keys, store.num_buckets)
-            self._counts = np.bincount(buckets, minlength=store.num_buckets)
+            self._counts = np.zeros(store.num_buckets, np.int64)
+            _count_buckets(np.require(keys, np.uint64, ["C", "W"]), self._counts)
         self._missing: list[np.ndarray] = []
         self._aside = RowStore(store.num_buckets, store.payload_words + 1)
         self._walked = 0  # buckets before this one are done
@@ -170,7 +182,8 @@ class TableSnapshot:
             start = int(self._counts[:first].sum())
             keys = self._keys[start : start + int(self._counts[first:last].sum())]
             rows, there = self._read_some(keys)
-            self._aside.clear(np.arange(first, last))
+            if len(self._aside):
+                self._aside.clear(np.arange(first, last))
             if there.all():
                 return keys, rows
             self._missing.append(keys[~there])
