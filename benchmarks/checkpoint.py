@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -191,7 +191,8 @@ def storage_cases(folder: Path, rows: int, rounds: int) -> Iterator[Case]:
         },
         rounds,
     )
-    yield rate_case("full checkpoint", full, seconds, "write", rows, rounds)
+    flushed, cold = "of as many bytes, flushed", "of as many bytes, not in memory"
+    yield rate_case("full checkpoint", full, seconds, f"write {flushed}", rows, rounds)
 
     every = np.arange(CONFIG.num_buckets)
     known = [shard.tables["wide"].scan(every) for shard in shards]
@@ -208,7 +209,7 @@ def storage_cases(folder: Path, rows: int, rounds: int) -> Iterator[Case]:
         },
         rounds,
     )
-    yield rate_case("loading the full one", full, seconds, "read", rows, rounds)
+    yield rate_case("loading the full one", full, seconds, f"read {cold}", rows, rounds)
 
     # What any loader does at least: its content lies in memory afterwards.
     seconds = alternating(
@@ -218,8 +219,8 @@ def storage_cases(folder: Path, rows: int, rounds: int) -> Iterator[Case]:
         },
         rounds,
     )
-    name = "loading the full one, peer to new memory"
-    yield rate_case(name, full, seconds, "read", rows, rounds)
+    name, peer = "loading the full one, peer to new memory", f"read {cold}, to memory of their size"
+    yield rate_case(name, full, seconds, peer, rows, rounds)
 
     keys = np.concatenate([keys for keys, _ in known])
     change(shards, rng.choice(keys, rows // 100, replace=False))
@@ -233,14 +234,14 @@ def storage_cases(folder: Path, rows: int, rounds: int) -> Iterator[Case]:
         },
         often,
     )
-    yield rate_case("1 % delta", delta, seconds, "write", rows, often)
+    yield rate_case("1 % delta", delta, seconds, f"write {flushed}", rows, often)
 
 
 def rate_case(
     name: str,
     manifest: Manifest,
     seconds: Mapping[str, float],
-    what: Literal["read", "write"],
+    peer: str,
     rows: int,
     rounds: int,
 ) -> Case:
@@ -249,10 +250,9 @@ def rate_case(
         case=name,
         value=size / 1e6 / seconds["ours"],
         unit="MB/s",
-        peer=f"sequential {what} of as many bytes, "
-        f"{'flushed' if what == 'write' else 'not in memory'}",
+        peer=f"sequential {peer}",
         peer_value=size / 1e6 / seconds["plain"],
-        goal=f"at least half the disk's {what} rate",
+        goal=f"at least half the disk's {peer.split()[0]} rate",
         holds=seconds["plain"] / seconds["ours"] >= 0.5,
         quality=f"{manifest.rows:,} rows, {size / 1e6:,.1f} MB in {seconds['ours']:.3f} s; "
         f"every row equal after loading",
