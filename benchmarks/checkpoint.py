@@ -1,15 +1,17 @@
 """Checkpoints of FTRL rows beside the disk's own rates, and pulls while one is taken.
 
 A full checkpoint and a 1 % delta against plain sequential writes of as many bytes, loading against
-plain sequential reads, all of them flushed to or fetched from the disk. Two shards, each in a
-thread of its own, work at the same time, as they do in their processes. 50 million rows, or
-``--rows N``; the temporary folder (``TMPDIR``) must lie on the disk in question.
+plain sequential reads, all of them flushed to or fetched from the disk; loading also against reads
+into memory of the content's size, touched for the first time, as a loader's memory is. Two shards,
+each in a thread of its own, work at the same time, as they do in their processes. 50 million rows,
+or ``--rows N``; the temporary folder (``TMPDIR``) must lie on the disk in question.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import mmap
 import os
 import shutil
 import statistics
@@ -20,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -137,6 +139,25 @@ def read_plainly(folder: Path) -> float:
     return time.perf_counter() - begin
 
 
+def read_to_new_memory(folder: Path) -> float:
+    """Read the same files one after the other into memory of their size, touched for the first."""
+    forget(folder)
+    files = sorted(folder.rglob("*.arrow"))
+    size = sum(file.stat().st_size for file in files)
+    begin = time.perf_counter()
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    content = memoryview(memory)
+    at = 0
+    for file in files:
+        with open(file, "rb", buffering=0) as source:
+            while count := source.readinto(content[at : at + PIECE]):
+                at += count
+    seconds = time.perf_counter() - begin
+    assert at == size
+    return seconds
+
+
 def forget(folder: Path) -> None:
     """Have the system drop what it remembers of the files, so that they come from the disk."""
     for file in folder.rglob("*.arrow"):
@@ -170,7 +191,8 @@ def storage_cases(folder: Path, rows: int, rounds: int) -> Iterator[Case]:
         },
         rounds,
     )
-    yield rate_case("full checkpoint", full, seconds, "write", rows, rounds)
+    flushed, cold = "of as many bytes, flushed", "of as many bytes, not in memory"
+    yield rate_case("full checkpoint", full, seconds, f"write {flushed}", rows, rounds)
 
     every = np.arange(CONFIG.num_buckets)
     known = [shard.tables["wide"].scan(every) for shard in shards]
@@ -187,7 +209,18 @@ def storage_cases(folder: Path, rows: int, rounds: int) -> Iterator[Case]:
         },
         rounds,
     )
-    yield rate_case("loading the full one", full, seconds, "read", rows, rounds)
+    yield rate_case("loading the full one", full, seconds, f"read {cold}", rows, rounds)
+
+    # What any loader does at least: its content lies in memory afterwards.
+    seconds = alternating(
+        {
+            "ours": lambda: load(shards, chain, check),
+            "plain": lambda: read_to_new_memory(Path(chain.place)),
+        },
+        rounds,
+    )
+    name, peer = "loading the full one, peer to new memory", f"read {cold}, to memory of their size"
+    yield rate_case(name, full, seconds, peer, rows, rounds)
 
     keys = np.concatenate([keys for keys, _ in known])
     change(shards, rng.choice(keys, rows // 100, replace=False))
@@ -201,14 +234,14 @@ def storage_cases(folder: Path, rows: int, rounds: int) -> Iterator[Case]:
         },
         often,
     )
-    yield rate_case("1 % delta", delta, seconds, "write", rows, often)
+    yield rate_case("1 % delta", delta, seconds, f"write {flushed}", rows, often)
 
 
 def rate_case(
     name: str,
     manifest: Manifest,
     seconds: Mapping[str, float],
-    what: Literal["read", "write"],
+    peer: str,
     rows: int,
     rounds: int,
 ) -> Case:
@@ -217,10 +250,9 @@ def rate_case(
         case=name,
         value=size / 1e6 / seconds["ours"],
         unit="MB/s",
-        peer=f"sequential {what} of as many bytes, "
-        f"{'flushed' if what == 'write' else 'not in memory'}",
+        peer=f"sequential {peer}",
         peer_value=size / 1e6 / seconds["plain"],
-        goal=f"at least half the disk's {what} rate",
+        goal=f"at least half the disk's {peer.split()[0]} rate",
         holds=seconds["plain"] / seconds["ours"] >= 0.5,
         quality=f"{manifest.rows:,} rows, {size / 1e6:,.1f} MB in {seconds['ours']:.3f} s; "
         f"every row equal after loading",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import tomllib
 import types
 import typing
@@ -84,7 +85,7 @@ def from_mapping(
     if not dataclasses.is_dataclass(cls):
         raise TypeError(f"{cls!r} is not a dataclass")
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-    hints = typing.get_type_hints(cls)
+    hints = _hints_of(cls)
     arguments: dict[str, Any] = {}
     for key, value in _merge(mapping, parse_overrides(overrides)).items():
         if key not in fields:
@@ -103,6 +104,11 @@ def from_mapping(
         return cls(**arguments)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+@functools.cache
+def _hints_of(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class State:
                 TablePart(
                     config=config,
                     chunks=chunks(config, rows, [key for key in mine if key in rows], chunk),
-                    deleted=np.array([key for key in mine if key not in rows], np.uint64),
+                    deleted=partial(np.array, [key for key in mine if key not in rows], np.uint64),
                     extras={"seen": np.arange(6, dtype=np.uint16).reshape(2, 3) + index}
                     if config is WIDE
                     else {},

@@ -37,6 +37,7 @@ from weiml.ps.checkpoint import (
     write_shard,
 )
 from weiml.ps.partition import buckets_of_keys
+from weiml.ps.tables.changes import hash_keys
 
 SHARDS = st.integers(1, 5)
 KEYS = st.one_of(st.integers(0, 40), st.sampled_from([0, 2**64 - 1, 2**63]))
@@ -182,6 +183,78 @@ def test_one_bucket_is_read_from_one_or_two_of_the_files_of_a_table_in_bucket_or
     assert len(list((tmp_path / "a").rglob("*.arrow"))) <= 2
     found = sum(len(rows.keys) for rows in chain.rows(np.array([40]), 64))
     assert found == np.count_nonzero(buckets == 40)
+
+
+@pytest.fixture
+def large(tmp_path: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Write tmp_path/a: four files of rows of DEEP; return its keys by hash, and payloads."""
+    keys = rng.integers(0, 2**64, 300_000, dtype=np.uint64)
+    keys = keys[np.argsort(hash_keys(keys))]
+    payload = rng.integers(0, 2**32, (len(keys), 3), dtype=np.uint32)
+    table = TablePart(config=DEEP, chunks=[(keys, payload)])
+    part = ShardPart(index=0, sequence=1, buckets=np.arange(64), tables=[table])
+    with CheckpointWriter(tmp_path / "a", num_buckets=64, time_s=0, part_bytes=1 << 20) as writer:
+        writer.commit([write_shard(writer.spec, part)])
+    return keys, payload
+
+
+@pytest.fixture
+def uncached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weiml.ps.checkpoint.chain.is_cached", lambda place: False)
+
+
+@pytest.mark.usefixtures("uncached")
+def test_large_files_come_past_the_cache_and_stay_while_they_are_referred_to(
+    tmp_path: Path, large: tuple[np.ndarray, np.ndarray]
+) -> None:
+    chain = open_checkpoint(tmp_path / "a")
+    assert len([e for e in chain.newest.files if e.bytes > 1 << 20]) >= 3
+    kept = list(chain.rows())
+    assert np.array_equal(np.concatenate([rows.keys for rows in kept]), large[0])
+    payloads = [rows.payload for rows in kept if rows.payload is not None]
+    assert np.array_equal(np.concatenate(payloads), large[1])
+
+
+@pytest.mark.usefixtures("uncached", "large")
+def test_damage_of_files_that_come_past_the_cache_is_found(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    chain = open_checkpoint(tmp_path / "a")
+    file = tmp_path / "a" / chain.newest.files[1].path
+    good = file.read_bytes()
+    bad = bytearray(good)
+    bad[int(rng.integers(len(good)))] ^= 0x11
+    for damaged in (bytes(bad), good[:-1], good + b"x", good[: 1 << 19], b""):
+        file.write_bytes(damaged)
+        with pytest.raises(ParameterServerError, match=f"{file.name} is damaged: it"):
+            list(chain.rows())
+    file.unlink()
+    with pytest.raises(ParameterServerError, match=f"{file.name} is damaged: it is missing"):
+        list(chain.rows())
+
+
+@given(saved_bits=st.integers(2, 5), read_bits=st.integers(1, 6), num_shards=SHARDS)
+def test_the_rows_expected_of_each_bucket_are_those_of_its_writers_spread_evenly(
+    saved_bits: int, read_bits: int, num_shards: int
+) -> None:
+    state = trained(np.random.default_rng(1))
+    state.num_buckets = 1 << saved_bits
+    num_shards = min(num_shards, state.num_buckets)
+    chain = save(f"memory://{uuid.uuid4().hex}", "a", state, num_shards)
+    manifest, num_buckets = chain.newest, 1 << read_bits
+    written = np.zeros(state.num_buckets)
+    for entry in manifest.files:
+        if entry.kind == "rows" and entry.name == "wide":
+            held = manifest.shards[entry.shard].held
+            written[held] += entry.rows / len(held)
+    fine = np.repeat(written, 64) / 64
+    expected = fine.reshape(num_buckets, -1).sum(axis=1)
+    found = chain.expected_rows(num_buckets=num_buckets)
+    assert found.keys() == {config.name for config in chain.tables}
+    assert found["wide"] == pytest.approx(expected)
+    some = chain.expected_rows(np.array([1]), num_buckets)["wide"]
+    assert np.flatnonzero(some).tolist() == ([1] if expected[1] else [])
+    assert some[1] == found["wide"][1]
 
 
 def test_extras_come_in_the_order_of_the_checkpoints(

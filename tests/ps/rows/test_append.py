@@ -16,6 +16,7 @@ from tests.ps.rows.test_store import (
     payload_of,
     some_keys,
 )
+from weiml.errors import ParameterServerError
 from weiml.ps import SGD, SparseTable, TableConfig
 from weiml.ps.rows.store import RowStore
 
@@ -119,3 +120,71 @@ def test_rows_taken_over_do_not_show_in_a_snapshot_begun_before(rng: np.random.G
     changed = table.changed_keys(1)
     assert changed is not None
     assert len(changed) == 1500
+
+
+@settings(max_examples=60)
+@given(
+    before=some_keys,
+    listed=some_keys,
+    room=st.lists(st.integers(0, 60), min_size=16, max_size=16),
+    words=st.sampled_from([1, 2, 14]),
+)
+def test_room_made_in_advance_changes_nothing_but_the_room(
+    before: list[int], listed: list[int], room: list[int], words: int
+) -> None:
+    store = RowStore(16, words)
+    store.append(by_hash(array(before)), payload_of(by_hash(array(before)), words))
+    known = contents(store)
+    store.reserve(np.array(room))
+    assert contents(store) == known
+    check_layout(store)
+    keys = by_hash(np.setdiff1d(array(listed), array(before)))
+    done = store.append(keys, payload_of(keys, words))
+    rows = map(tuple, payload_of(keys[:done], words).tolist())
+    assert contents(store) == known | dict(zip(keys[:done].tolist(), rows, strict=True))
+    check_layout(store)
+
+
+def test_rows_that_were_expected_come_without_a_move(rng: np.random.Generator) -> None:
+    keys = by_hash(rng.integers(0, 2**64, 20_000, dtype=np.uint64))
+    store = RowStore(16, 2)
+    store.reserve(np.full(16, 20_000 // 16 + 200))
+    nbytes = store.nbytes
+    assert nbytes < 16 * len(keys) / 0.8 * 1.5
+    homes = store.find(keys)
+    for start in range(0, len(keys), 777):
+        part = keys[start : start + 777]
+        rows = payload_of(part, 2)
+        part.flags.writeable = rows.flags.writeable = False
+        assert store.append(part, rows) == len(part)
+    assert store.nbytes == nbytes
+    assert not homes.any()
+    assert np.array_equal(store.rows(store.find(keys)), payload_of(keys, 2))
+    check_layout(store)
+
+
+def test_a_loaded_table_is_that_of_an_import_but_for_its_changes(rng: np.random.Generator) -> None:
+    config = TableConfig("t", dim=2, optimizer=SGD())
+    keys = rng.integers(0, 2**64, 50_000, dtype=np.uint64)
+    one, other = SparseTable(config, 64), SparseTable(config, 64)
+    one.import_rows(keys, payload_of(keys), 1)
+    scanned = one.scan(np.arange(64))
+    other.expect_rows(np.where(np.arange(64) < 50, len(keys) / 64, 0.0))
+    reserved = other.nbytes
+    other.load_rows(*scanned)
+    assert reserved > 0.7 * other.nbytes
+    again = other.scan(np.arange(64))
+    assert np.array_equal(again[0], scanned[0])
+    assert np.array_equal(again[1], scanned[1])
+    changed = other.changed_keys(0)
+    assert changed is not None
+    assert not len(changed)
+    with pytest.raises(ParameterServerError, match="do not fit 3 keys"):
+        other.load_rows(keys[:3], scanned[1][:2])
+
+
+def test_few_rows_get_no_room_in_advance() -> None:
+    table = SparseTable(TableConfig("t", dim=2, optimizer=SGD()))
+    empty = table.store.nbytes
+    table.expect_rows(np.full(1024, 100.0))
+    assert table.store.nbytes == empty

@@ -23,9 +23,16 @@ def test_they_come_out_sorted(hashes: list[int]) -> None:
 def test_repeated_ones_stay(n: int, repeated: float, rng: np.random.Generator) -> None:
     hashes = rng.integers(0, 2**64, n, dtype=np.uint64)
     hashes[rng.random(n) < repeated] = 12345
-    before = hashes.copy()
-    assert np.array_equal(sort_hashes(hashes), np.sort(hashes))
-    assert np.array_equal(hashes, before)
+    expected = np.sort(hashes)
+    assert np.array_equal(sort_hashes(hashes), expected)
+
+
+@pytest.mark.parametrize("bits", [1, 6, 40, 63])
+def test_those_of_a_part_of_the_range_come_out_sorted(bits: int, rng: np.random.Generator) -> None:
+    hashes = rng.integers(0, 2**64, 100_000, dtype=np.uint64) >> np.uint64(bits)
+    hashes += np.uint64(3 << bits - 1)
+    expected = np.sort(hashes)
+    assert np.array_equal(sort_hashes(hashes), expected)
 
 
 def test_those_that_all_share_their_high_bits_take_no_square_of_time() -> None:

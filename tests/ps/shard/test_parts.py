@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
 import pytest
@@ -12,14 +14,17 @@ from weiml.ps import SGD, Adagrad, EmbeddedParameterServer, TableConfig
 from weiml.ps.base import GroupConfig
 from weiml.ps.checkpoint import (
     CheckpointSpec,
+    CheckpointWriter,
     Folder,
     ShardRecord,
     open_checkpoint,
     write_checkpoint,
+    write_shard,
 )
 from weiml.ps.shard.shard import Shard
 from weiml.ps.shard.transfer import Stamp
 
+T = TypeVar("T")
 KEYS = np.arange(100, dtype=np.uint64)
 TABLES = (
     TableConfig("a", optimizer=SGD()),
@@ -57,14 +62,65 @@ def test_a_cut_that_was_written_is_forgotten(shard: Shard, tmp_path: Path) -> No
     assert open_snapshots(shard) == 0
 
 
-def test_a_cut_that_could_not_be_written_is_forgotten(shard: Shard) -> None:
+def test_a_delta_holds_its_moment_whatever_is_written_before_it_is_read(
+    shard: Shard, tmp_path: Path
+) -> None:
+    shard.sequence = 1
+    with CheckpointWriter(tmp_path / "full", num_buckets=1024, time_s=0) as writer:
+        record = shard.save(writer.spec)
+        assert record is not None
+        parent = writer.commit([record])
+    words = {"a": 1, "b": 3, "dense": 1}
+    for table, width in words.items():
+        shard.sequence += 1
+        keys = KEYS[10:40]
+        shard.tables[table].import_rows(keys, np.full((30, width), 8, np.uint32), shard.sequence)
+    shard.sequence += 1
+    shard.tables["a"].delete(KEYS[35:45], shard.sequence)
+    every = np.arange(1024, dtype=np.int32)
+    before = {name: table.scan(every) for name, table in shard.tables.items()}
+
+    def write_between(work: Callable[[], T]) -> T:
+        shard.sequence += 1
+        for table, width in words.items():
+            new = np.full((50, width), 9, np.uint32)
+            shard.tables[table].import_rows(KEYS[:50], new, shard.sequence)
+        shard.tables["b"].delete(KEYS[20:30], shard.sequence)
+        return work()
+
+    with CheckpointWriter(tmp_path / "delta", num_buckets=1024, time_s=0, parent=parent) as writer:
+        part = shard.part(writer.spec.base(0), write_between)
+        assert part is not None
+        write_between(lambda: None)
+        manifest = writer.commit([write_shard(writer.spec, part)])
+    assert open_snapshots(shard) == 0
+    assert manifest.rows == 25 + 30 + 30
+    loaded = Shard(GroupConfig(num_shards=1, num_workers=1), 0)
+    loaded.restore(open_checkpoint(tmp_path / "delta"))
+    for name, (keys, payload) in before.items():
+        again = loaded.tables[name].scan(every)
+        assert np.array_equal(again[0], keys)
+        assert np.array_equal(again[1], payload)
+
+
+def test_a_delta_that_is_refused_begins_nothing(shard: Shard) -> None:
+    shard.tables["b"].changes.reset(5)
+    shard.sequence = 5
+    assert shard.part(1) is None
+    assert open_snapshots(shard) == 0
+
+
+@pytest.mark.parametrize("kind", ["full", "delta"])
+def test_a_cut_that_could_not_be_written_is_forgotten(
+    shard: Shard, kind: Literal["full", "delta"]
+) -> None:
     spec = CheckpointSpec(
         folder=Folder("/proc/nowhere"),
         prefix="",
-        kind="full",
+        kind=kind,
         num_buckets=1024,
         part_bytes=1 << 20,
-        bases=None,
+        bases=None if kind == "full" else (0,),
     )
     with pytest.raises(ParameterServerError, match="/proc/nowhere"):
         shard.save(spec)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weiml.hashing import mix64
-from weiml.ps.tables.changes import ChangeLog, hash_keys, unhash_keys
+from weiml.hashing import mix64, unmix64
+from weiml.ps.tables.changes import ChangeLog, hash_keys
 
 keys_of_a_change = st.lists(st.integers(0, 40) | st.integers(0, 2**64 - 1), max_size=30)
 changes = st.lists(st.tuples(st.integers(0, 2), keys_of_a_change), max_size=40)
@@ -158,8 +158,18 @@ def test_the_caller_may_use_its_array_again() -> None:
     assert set(log.since(0).tolist()) == {1, 2}  # type: ignore[union-attr]
 
 
-def test_hashes_can_be_turned_back_into_keys(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("often", [1, 2, 50])
+def test_any_key_comes_once_and_by_hash(often: int, rng: np.random.Generator) -> None:
     keys = rng.integers(0, 2**64 - 1, 100, np.uint64)
     keys[:2] = 0, 2**64 - 1
-    assert np.array_equal(unhash_keys(hash_keys(keys)), keys)
-    assert hash_keys(keys)[3] == mix64(keys[3])
+    keys[2] = unmix64(np.uint64(0))
+    keys[3] = unmix64(np.uint64(2**64 - 1))
+    log = ChangeLog()
+    for turn in range(often):
+        log.add(turn + 1, rng.permutation(keys))
+    found = log.since(0)
+    assert found is not None
+    hashes = hash_keys(found)
+    assert hashes[3] == mix64(found[3])
+    assert np.array_equal(found, np.unique(keys)[np.argsort(hash_keys(np.unique(keys)))])
+    assert (np.diff(hashes) > 0).all()

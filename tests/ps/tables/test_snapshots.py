@@ -28,9 +28,16 @@ def everything(table: SparseTable) -> Rows:
 class Copy:
     """A snapshot, what it is to hold, and what has been read of it."""
 
-    def __init__(self, table: SparseTable) -> None:
+    def __init__(self, table: SparseTable, some: list[int] | None = None) -> None:
         self.expected = everything(table)
-        self.snapshot = table.begin_snapshot()
+        self.missing: set[int] = set()
+        keys = None
+        if some is not None:
+            keys = np.unique(np.array(some, np.uint64))
+            keys = keys[np.argsort(hash_keys(keys))]
+            self.missing = set(some) - self.expected.keys()
+            self.expected = {k: row for k, row in self.expected.items() if k in some}
+        self.snapshot = table.begin_snapshot(keys)
         self.read: Rows = {}
         self.last_hash = -1
 
@@ -39,7 +46,10 @@ class Copy:
         piece = self.snapshot.next_chunk()
         if piece is None:
             assert self.read == self.expected
-            assert self.snapshot.rows == len(self.expected)
+            assert self.snapshot.rows == len(self.expected) + len(self.missing)
+            missing = self.snapshot.missing().tolist()
+            assert set(missing) == self.missing
+            assert len(missing) == len(self.missing)
             return False
         keys, rows = piece
         for key, h, row in zip(keys.tolist(), hash_keys(keys).tolist(), rows.tolist(), strict=True):
@@ -125,6 +135,11 @@ class SnapshotsUnderWrites(RuleBasedStateMachine):
     @rule()
     def begin(self) -> None:
         self.copies.append(Copy(self.table))
+
+    @precondition(lambda self: len(self.copies) < 3)
+    @rule(keys=some_keys)
+    def begin_of_some(self, keys: list[int]) -> None:
+        self.copies.append(Copy(self.table, keys))
 
     @precondition(lambda self: self.copies)
     @rule(data=st.data())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from weiml.errors import ParameterServerError
-from weiml.ps.checkpoint.checksum import checksum_of
+from weiml.ps.checkpoint.checksum import Checksum, checksum_of
 from weiml.ps.checkpoint.columns import VALUES
+from weiml.ps.checkpoint.direct import DIRECT_BYTES, Rooms, is_cached, pieces_of
 from weiml.ps.checkpoint.manifest import MANIFEST, FileEntry, Manifest
 from weiml.ps.checkpoint.parts import Extras, Rows
 from weiml.ps.checkpoint.selection import Selection
-from weiml.ps.checkpoint.storage import Folder
+from weiml.ps.checkpoint.storage import Folder, failing
 from weiml.ps.tables.config import TableConfig
 
 __all__ = ["Chain", "Checkpoint", "open_checkpoint"]
@@ -50,21 +52,33 @@ class Checkpoint:
         content = bytes(folder.read(MANIFEST))
         return cls(folder, Manifest.from_json(content, folder.path_of(MANIFEST)))
 
-    def content(self, entry: FileEntry) -> memoryview:
-        """Return the bytes of a file after checking their number and checksum."""
+    def content(self, entry: FileEntry, rooms: Rooms | None = None) -> memoryview:
+        """Return the bytes of a file after checking their number and checksum.
+
+        With `rooms` they may lie in one of these.
+        """
         place = self.folder.path_of(entry.path)
         try:
-            content = self.folder.read(entry.path)
+            content, digest = self._read(entry, rooms)
         except ParameterServerError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise _damaged(place, "it is missing") from None
             raise
         if len(content) != entry.bytes:
             raise _damaged(place, f"it has {len(content)} bytes instead of {entry.bytes}")
-        digest = checksum_of(content)
         if digest != entry.xxh64:
             raise _damaged(place, f"its XXH64 is {digest} instead of {entry.xxh64}")
         return content
+
+    def _read(self, entry: FileEntry, rooms: Rooms | None) -> tuple[memoryview, str]:
+        """Return a file's content and its checksum."""
+        place = self.folder.path_of(entry.path)
+        if rooms is not None and entry.bytes >= DIRECT_BYTES and self.folder.is_local:
+            with failing(place, "read"):
+                if os.path.getsize(place) == entry.bytes and not is_cached(place):
+                    return _directly(place, rooms.take(entry.bytes))
+        content = self.folder.read(entry.path)
+        return content, checksum_of(content)
 
     def check_sizes(self) -> None:
         """Check that every file is there and has its size, from the folder's listing.
@@ -150,10 +164,27 @@ class Chain:
         ]
         for checkpoint, entry, content in _read_ahead(files):
             whole = wanted.has_all_of(entry, checkpoint.manifest.num_buckets)
-            for batch in _batches(content):
-                found = wanted.rows(entry, chosen[entry.name], batch, whole=whole)
-                if len(found.keys):
-                    yield found
+            yield from _rows_in(content, wanted, entry, chosen[entry.name], whole=whole)
+            del content  # what refers to it keeps the next file from being read to its place
+
+    def expected_rows(
+        self, buckets: np.ndarray | None = None, num_buckets: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return about how many rows of each table the full checkpoint has in each bucket.
+
+        ``{table: float64 (num_buckets,)}``, 0 outside `buckets`. It is judged by the manifest as if
+        rows were spread evenly over the buckets of the shard that wrote them.
+        """
+        wanted = Selection(buckets, num_buckets or self.newest.num_buckets)
+        manifest = self.checkpoints[0].manifest
+        rows: dict[str, np.ndarray] = {}
+        for config in self.tables:
+            spread = np.zeros(manifest.num_buckets)
+            for shard in manifest.shards:
+                held = shard.held
+                spread[held] = manifest.rows_of(config.name, shard.index) / max(len(held), 1)
+            rows[config.name] = wanted.spread(spread)
+        return rows
 
     def vector_values(
         self, buckets: np.ndarray | None = None, num_buckets: int | None = None
@@ -250,11 +281,15 @@ def open_checkpoint(place: str | Path) -> Chain:
 def _read_ahead(
     files: Iterable[tuple[Checkpoint, FileEntry]],
 ) -> Iterator[tuple[Checkpoint, FileEntry, memoryview]]:
-    """Yield each file's verified content, while a thread reads and verifies the next."""
+    """Yield each file's verified content, while a thread reads and verifies the next.
+
+    The memory of one that is not referred to any more when the next is asked for is used again.
+    """
+    rooms = Rooms()
     with ThreadPoolExecutor(1, thread_name_prefix="checkpoint-read") as pool:
         before: tuple[Checkpoint, FileEntry, Future[memoryview]] | None = None
         for checkpoint, entry in files:
-            following = pool.submit(checkpoint.content, entry)
+            following = pool.submit(checkpoint.content, entry, rooms)
             if before is not None:
                 yield before[0], before[1], before[2].result()
             before = checkpoint, entry, following
@@ -262,10 +297,28 @@ def _read_ahead(
             yield before[0], before[1], before[2].result()
 
 
+def _directly(place: str, room: memoryview) -> tuple[memoryview, str]:
+    """Read a file into `room`; return its content there and its checksum."""
+    checksum = Checksum()
+    for piece in pieces_of(place, room):
+        checksum.update(piece)
+    return room[: checksum.length], checksum.hexdigest()
+
+
 def _batches(content: memoryview) -> Iterator[pa.RecordBatch]:
     reader = pa.ipc.open_file(pa.py_buffer(content))
     for i in range(reader.num_record_batches):
         yield reader.get_batch(i)
+
+
+def _rows_in(
+    content: memoryview, wanted: Selection, entry: FileEntry, config: TableConfig, *, whole: bool
+) -> Iterator[Rows]:
+    for batch in _batches(content):
+        found = wanted.rows(entry, config, batch, whole=whole)
+        if len(found.keys):
+            yield found
+        del found
 
 
 def _meet(entry: FileEntry, ranges: Sequence[tuple[int, int]]) -> bool:

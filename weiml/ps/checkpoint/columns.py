@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ class RowColumns:
 
     config: TableConfig
 
-    @property
+    @functools.cached_property
     def schema(self) -> pa.Schema:
         """The Arrow schema; its metadata names the table."""
         fields = [

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from weiml.ps.checkpoint.checksum import Bytes, Checksum
+from weiml.ps.checkpoint.direct import begin_writing
 from weiml.ps.checkpoint.storage import Folder, failing, opened
 
 __all__ = ["ArrowParts", "FileWriter", "Part", "Span", "Syncer"]
@@ -21,6 +22,7 @@ __all__ = ["ArrowParts", "FileWriter", "Part", "Span", "Syncer"]
 Span: TypeAlias = tuple[int, int]
 
 _PIECE = 1 << 20
+_SMALL = 1 << 14
 
 
 class FileWriter:
@@ -30,8 +32,10 @@ class FileWriter:
         self.name = name
         self.place = folder.path_of(name)
         self.closed = False
+        self._given_up = False
         self._is_local = folder.is_local
         self._checksum = Checksum()
+        self._begun = 0  # bytes that the disk was told to write
         with failing(self.place, "written"):
             if folder.is_local:
                 self._file: Any = open(self.place, "xb")  # noqa: SIM115
@@ -56,11 +60,17 @@ class FileWriter:
     def write(self, data: Bytes) -> int:
         """Append the bytes of a buffer."""
         view: memoryview = memoryview(data).cast("B")  # type: ignore[arg-type]
+        if self._given_up:
+            return len(view)  # Arrow lets go of what it still holds
         with failing(self.place, "written"):
             for start in range(0, len(view), _PIECE):
                 piece = view[start : start + _PIECE]
                 self._file.write(piece)
                 self._checksum.update(piece)  # while the piece is in cache
+            if self._is_local and self._checksum.length - self._begun >= _PIECE:
+                # The disk is at work while the rest is written, and `close` waits for less.
+                begin_writing(self._file.fileno(), self._begun, self._checksum.length)
+                self._begun = self._checksum.length
         return len(view)
 
     def flush(self) -> None:
@@ -83,7 +93,7 @@ class FileWriter:
         """Give the file up: upload no more of it."""
         if self.closed:
             return
-        self.closed = True
+        self.closed = self._given_up = True
         try:
             if hasattr(self._file, "discard"):
                 self._file.discard()
@@ -177,17 +187,19 @@ class ArrowParts:
         self._record = record
         self._count = 0
         self._file: FileWriter | None = None
+        self._stream: Any = None
         self._sink: Any = None
         self._rows = 0
         self._spans: list[Span] = []
 
     def add(self, batch: pa.RecordBatch, span: Span = (0, 0)) -> None:
         """Write a batch; `span` says where its content lies."""
-        file = self._file or self._begin()
+        if self._file is None:
+            self._begin()
         self._sink.write_batch(batch)
         self._rows += batch.num_rows
         self._spans.append(span)
-        if self._part_bytes is not None and file.bytes >= self._part_bytes:
+        if self._part_bytes is not None and self._stream.tell() >= self._part_bytes:
             self.finish()
 
     def finish(self) -> None:
@@ -195,6 +207,7 @@ class ArrowParts:
         if self._file is None:
             return
         self._sink.close()
+        self._stream.detach()  # flushed; the file is closed by another
         file, self._file = self._file, None
         self._record(
             Part(
@@ -227,9 +240,11 @@ class ArrowParts:
         else:
             self.discard()
 
-    def _begin(self) -> FileWriter:
+    def _begin(self) -> None:
         self._file = FileWriter(self._folder, f"{self._stem}-{self._count:05d}.arrow")
-        self._sink = pa.ipc.new_file(pa.PythonFile(self._file, mode="w"), self._schema)
+        # Arrow writes a batch in many small pieces beside the large ones.
+        raw = pa.PythonFile(self._file, mode="w")
+        self._stream = pa.BufferedOutputStream(raw, buffer_size=_SMALL)
+        self._sink = pa.ipc.new_file(self._stream, self._schema)
         self._count += 1
         self._rows, self._spans = 0, []
-        return self._file

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -58,7 +59,7 @@ class FileEntry:
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain data for JSON, without what does not apply."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        return {key: value for key, value in vars(self).items() if value is not None}
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> FileEntry:
@@ -92,9 +93,13 @@ class ShardEntry:
         runs = [np.arange(first, stop, dtype=np.int32) for first, stop in self.buckets]
         return np.concatenate([np.empty(0, np.int32), *runs])
 
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return dict(vars(self))
+
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> ShardEntry:
-        """Build what `asdict` made."""
+        """Build what `to_mapping` wrote."""
         rest = dict(mapping)
         rest["buckets"] = tuple((first, stop) for first, stop in rest["buckets"])
         return cls(**rest)
@@ -122,7 +127,7 @@ class Manifest:
     """Whatever the group wants to find again."""
     files: tuple[FileEntry, ...]
 
-    @property
+    @functools.cached_property
     def tables(self) -> tuple[TableConfig, ...]:
         """The tables' configurations; optimizers of one's own must be registered by now."""
         return tuple(TableConfig.from_mapping(mapping) for mapping in self.table_mappings)
@@ -152,11 +157,20 @@ class Manifest:
         """Rows in it, of all tables."""
         return sum(entry.rows for entry in self.files if entry.kind == "rows")
 
-    @property
+    def rows_of(self, table: str, shard: int) -> int:
+        """Rows that a shard wrote of a table."""
+        return sum(
+            entry.rows
+            for entry in self.files
+            if entry.kind == "rows" and (entry.name, entry.shard) == (table, shard)
+        )
+
+    @functools.cached_property
     def checksum(self) -> str:
         """SHA-256 of everything in it."""
-        return _checksum(self._body())
+        return _checksum(self._body)
 
+    @functools.cached_property
     def _body(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
@@ -167,7 +181,7 @@ class Manifest:
             "parent": self.parent,
             "parent_checksum": self.parent_checksum,
             "num_buckets": self.num_buckets,
-            "shards": [asdict(shard) for shard in self.shards],
+            "shards": [shard.to_mapping() for shard in self.shards],
             "tables": list(self.table_mappings),
             "vectors": self.vectors,
             "about": self.about,
@@ -176,7 +190,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return the manifest with a checksum over everything else in it."""
-        whole = {**self._body(), "checksum": self.checksum}
+        whole = {**self._body, "checksum": self.checksum}
         return (json.dumps(whole, indent=1) + "\n").encode()
 
     @classmethod

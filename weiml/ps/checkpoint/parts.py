@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,6 +17,10 @@ RowsChunk: TypeAlias = tuple[np.ndarray, np.ndarray]
 """(keys uint64 (n,), payload uint32 (n, words)); left as it is until the part is written."""
 
 
+def _none() -> np.ndarray:
+    return np.empty(0, np.uint64)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TablePart:
     """A shard's rows of one table: all of them, or those changed since the parent's cut."""
@@ -25,8 +29,9 @@ class TablePart:
     chunks: Iterable[RowsChunk]
     """Consumed while it is written, so that only a chunk or two need be in memory. Its ``close``,
     if it has one, is called at the end, whether it was written, begun or never looked at."""
-    deleted: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
-    """Of a delta: uint64 (n,), the keys that have no row any more."""
+    deleted: Callable[[], np.ndarray] = _none
+    """Of a delta: returns uint64 (n,), the keys that have no row any more. Called after `chunks`
+    are at their end."""
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Arrays of numbers that belong to the table on this shard, such as an admission filter."""
 

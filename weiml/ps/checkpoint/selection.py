@@ -49,6 +49,13 @@ class Selection:
         runs = ((int(b) * mine // theirs, _stop(int(b), theirs, mine)) for b in held)
         return any(self.mask[first:stop].any() for first, stop in runs)
 
+    def spread(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows a bucket, of any number of them, as rows a wanted bucket: float64."""
+        edges = np.concatenate([[0.0], np.cumsum(rows)])
+        mine = np.linspace(0, len(rows), self.num_buckets + 1)
+        out = np.maximum(np.diff(np.interp(mine, np.arange(len(edges)), edges)), 0.0)
+        return out if self.mask is None else np.where(self.mask, out, 0.0)
+
     def rows(
         self, entry: FileEntry, config: TableConfig, batch: pa.RecordBatch, *, whole: bool
     ) -> Rows:

@@ -98,8 +98,9 @@ class _ShardWriter:
                 if len(keys):
                     rows.add(columns.batch(keys, payload), span)
         with self._parts("deleted", config.name, pa.schema([("key", pa.uint64())])) as deleted:
-            for start in range(0, len(table.deleted), _BLOCK_BYTES // 8):
-                keys = table.deleted[start : start + _BLOCK_BYTES // 8]
+            gone = table.deleted()
+            for start in range(0, len(gone), _BLOCK_BYTES // 8):
+                keys = gone[start : start + _BLOCK_BYTES // 8]
                 own, span = self._own(keys, config)
                 keys = keys if own is None else keys[own]
                 if len(keys):

@@ -103,26 +103,35 @@ class Folder:
         """Whether the folder, or the file `name` in it, exists."""
         place = self.path_of(name) if name else self.place
         with failing(place, "looked at"):
+            if self.is_local:
+                return os.path.exists(place)
             fs, path = opened(place)
             return bool(fs.exists(path))
 
     def folders(self, *, hidden: bool = False) -> list[str]:
         """Return the names of the folders in here, sorted; none if this one does not exist."""
         with failing(self.place, "listed"):
-            fs, path = opened(self.place)
-            try:
-                found = fs.ls(path, detail=True)
-            except (FileNotFoundError, NotADirectoryError):
-                return []
-        names = {
-            str(entry["name"]).rstrip("/").rpartition("/")[2]
-            for entry in found
-            if entry["type"] == "directory" and str(entry["name"]).strip("/") != path.strip("/")
-        }
+            if self.is_local:
+                names = _folders_in(self.place)
+            else:
+                fs, path = opened(self.place)
+                try:
+                    found = fs.ls(path, detail=True)
+                except (FileNotFoundError, NotADirectoryError):
+                    return []
+                names = {
+                    str(entry["name"]).rstrip("/").rpartition("/")[2]
+                    for entry in found
+                    if entry["type"] == "directory"
+                    and str(entry["name"]).strip("/") != path.strip("/")
+                }
         return sorted(name for name in names if hidden or not name.startswith("."))
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of each file in here and below, by its path relative to here."""
+        if self.is_local:
+            with failing(self.place, "listed"):
+                return dict(_sizes_below(self.place, ""))
         with failing(self.place, "listed"):
             fs, path = opened(self.place)
             try:
@@ -153,6 +162,9 @@ class Folder:
         if self.place.partition("://")[0] in _OBJECT_STORES:
             return  # and a bucket is not made by the way
         with failing(self.place, "made"):
+            if self.is_local:
+                os.makedirs(self.place, exist_ok=True)
+                return
             fs, path = opened(self.place)
             fs.makedirs(path, exist_ok=True)
 
@@ -209,6 +221,28 @@ class Folder:
         with failing(self.path_of(name), "removed"):
             fs, path = opened(self.path_of(name))
             fs.rm_file(path)
+
+
+def _folders_in(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_dir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _sizes_below(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
+    """Yield path (below `prefix`) and bytes of each file of a local folder, if there is one."""
+    try:
+        entries = os.scandir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _sizes_below(entry.path, f"{prefix}{entry.name}/")
+            else:
+                yield prefix + entry.name, entry.stat().st_size
 
 
 def opened(place: str) -> tuple[Any, str]:

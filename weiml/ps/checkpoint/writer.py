@@ -23,7 +23,7 @@ from weiml.ps.tables.config import TableConfig
 
 __all__ = ["PART_BYTES", "CheckpointSpec", "CheckpointWriter", "write_checkpoint"]
 
-PART_BYTES = 64 << 20
+PART_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ import numpy as np
 from weiml.errors import ConfigError
 from weiml.ps.rows.append import append_rows, count_appendable
 from weiml.ps.rows.arena import Arena
+from weiml.ps.rows.memory import address_of
 from weiml.ps.rows.search import find_rows, visit_rows
 from weiml.ps.rows.store_kernels import (
     buckets_of,
@@ -26,6 +27,7 @@ from weiml.ps.rows.store_kernels import (
     insert_rows,
     keys_in,
     move_buckets,
+    read_rows,
     scan_buckets,
     set_payloads,
 )
@@ -154,23 +156,42 @@ class RowStore:
         is_new[np.concatenate(parts)] = True
         return np.flatnonzero(is_new)
 
+    def reserve(self, rows: np.ndarray) -> None:
+        """Give each bucket room for `rows` int64 (num_buckets,), those it has included.
+
+        What is then appended is neither counted before nor moved while it comes. Rows that do not
+        come leave their room empty.
+        """
+        tight = np.flatnonzero(rows > self._fill[:, 1])
+        larger = self._capacity(tight, rows[tight] / self.max_load + self._group)
+        self._move(tight, larger, self._tail(larger))
+
     def append(self, keys: np.ndarray, payload: np.ndarray) -> int:
         """Insert the first rows that are sorted by hash and new behind their buckets' last ones.
 
-        Returns how many those were, of keys uint64 (n,) and payload uint32 (n, payload_words); the
-        others are not touched. In a store that is filled in the order of `scan` these are all, at
-        the speed of a copy.
+        Returns how many those were, of keys uint64 (n,) and payload uint32 (n, payload_words),
+        which may be read-only; the others are not touched. In a store that is filled in the order
+        of `scan` these are all, at the speed of a copy.
         """
-        keys = _flat(keys)
-        counts = np.zeros(self.num_buckets, np.int64)
-        n = count_appendable(self._homes, self._fill, self._shape, keys, counts)
-        wanted = self._fill[:, 0] + counts
-        tight = np.flatnonzero((counts > 0) & (wanted > self._fill[:, 1]))
-        if tight.size:
-            larger = self._capacity(tight, wanted[tight] / self.max_load + self._group)
-            self._move(tight, larger, self._tail(larger))
-        rows = np.require(payload[:n], np.uint32, ["C", "W"])
-        return int(append_rows(self._homes, self._fill, self._shape, keys[:n], rows))
+        assert payload.shape == (keys.size, self.payload_words), payload.shape
+        keys = np.ascontiguousarray(keys, np.uint64)
+        rows = np.ascontiguousarray(payload, np.uint32)
+        done, is_full = self._append(keys, rows)
+        if is_full:
+            counts = np.zeros(self.num_buckets, np.int64)
+            rest = keys[done:]
+            count_appendable(
+                self._homes, self._fill, self._shape, address_of(rest), rest.size, counts
+            )
+            self.reserve(np.where(counts > 0, self._fill[:, 0] + counts, 0))
+            # A tail that is too short ends this too; an insertion makes it longer.
+            done += self._append(rest, rows[done:])[0]
+        return done
+
+    def _append(self, keys: np.ndarray, rows: np.ndarray) -> tuple[int, bool]:
+        where = address_of(keys), address_of(rows), keys.size
+        done, is_full = append_rows(self._homes, self._fill, self._shape, *where)
+        return int(done), bool(is_full)
 
     def visit(
         self, keys: np.ndarray, values: np.ndarray, function: int, parameters: np.ndarray
@@ -212,6 +233,17 @@ class RowStore:
         out = np.empty((addresses.size, self.payload_words), np.uint32)
         copy_payloads(addresses, out)
         return out
+
+    def read(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return a copy of the payloads of keys uint64 (n,), and which are there: bool (n,).
+
+        The payloads are uint32 (n, payload_words), zeros where missing.
+        """
+        keys = _flat(keys)
+        out = np.empty((keys.size, self.payload_words), np.uint32)
+        found = np.empty(keys.size, np.bool_)
+        read_rows(self._homes, self._shape, keys, out, found)
+        return out, found
 
     def set_rows(self, addresses: np.ndarray, payload: np.ndarray) -> None:
         """Overwrite the payloads at `addresses` (none of them 0) by uint32 (n, payload_words)."""

@@ -18,7 +18,7 @@ from weiml.ps.rows.memory import (
     store_u32,
     store_u64,
 )
-from weiml.ps.rows.search import AHEAD, home_of
+from weiml.ps.rows.search import AHEAD, find_rows, home_of
 
 __all__ = [
     "buckets_of",
@@ -27,11 +27,13 @@ __all__ = [
     "insert_rows",
     "keys_in",
     "move_buckets",
+    "read_rows",
     "scan_buckets",
     "set_payloads",
 ]
 
 _STAGED = 128  # slots of a bucket that moves, taken together
+_TOGETHER = 2048  # rows found and then copied: what a search looks at fits into the cache
 _MOVED = 512  # bytes asked for ahead of an insertion: about what it moves
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
@@ -246,6 +248,31 @@ def copy_payloads(addresses: np.ndarray, out: np.ndarray) -> None:
     for i in range(addresses.size):
         for k in range(out.shape[1]):
             out[i, k] = load_u32(addresses[i] + 4 * k) if addresses[i] else np.uint32(0)
+
+
+@numba.njit(cache=True, nogil=True)
+def read_rows(
+    homes: np.ndarray, shape: np.ndarray, keys: np.ndarray, out: np.ndarray, found: np.ndarray
+) -> None:
+    """Copy the payloads of keys into `out` uint32 (n, words), zeros where missing.
+
+    ``found[i]`` says whether ``keys[i]`` is there. Rows are copied while what a search looked at is
+    in cache.
+    """
+    addresses = np.empty(_TOGETHER, np.int64)
+    words = out.shape[1]
+    target = np.int64(out.ctypes.data)
+    for start in range(0, keys.size, _TOGETHER):
+        block = keys[start : start + _TOGETHER]
+        missing = find_rows(homes, shape, block, addresses[: block.size])
+        if missing or words != 2:
+            copy_payloads(addresses[: block.size], out[start : start + block.size])
+            for i in range(block.size):
+                found[start + i] = addresses[i] != 0
+        else:
+            for i in range(block.size):
+                store_u64(target + 8 * (start + i), load_u64(addresses[i]))
+            found[start : start + block.size] = True
 
 
 @numba.njit(cache=True, nogil=True)

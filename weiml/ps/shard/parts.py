@@ -51,31 +51,33 @@ def cut(
     Iterating its rows asks for them piece by piece through `in_turn`, from any thread; what is
     written meanwhile does not show in them. None: the shard does not remember as far back.
     """
-    parts = []
-    for table in shard.tables.values():
-        if since is None:
-            parts.append(_whole(table, in_turn))
-            continue
-        keys = table.changed_keys(since)
-        if keys is None:
-            return None
-        keys = shard.owned(table, keys)
-        parts.append(_changed(table, keys, since, shard.partition.buckets_at(shard.index)))
+    tables = list(shard.tables.values())
+    buckets = shard.partition.buckets_at(shard.index)
+    if since is None:
+        parts = [_whole(table, in_turn) for table in tables]
+    else:
+        keys = [changed for table in tables if (changed := table.changed_keys(since)) is not None]
+        if len(keys) < len(tables):
+            return None  # before a snapshot is begun, which somebody would have to close
+        parts = [
+            _changed(table, changed, since, buckets, in_turn)
+            for table, changed in zip(tables, keys, strict=True)
+        ]
     vectors = {}
     for name, vector in shard.vectors.items():
-        changed = since is None or vector.touched > since
+        touched = since is None or vector.touched > since
         values = vector.values.copy()
         ends = np.cumsum([stop - start for start, stop in vector.ranges])
         slices = [
             (start, values[end - (stop - start) : end])
             for (start, stop), end in zip(vector.ranges, ends, strict=True)
         ]
-        vectors[name] = VectorSlices(length=vector.length, slices=slices if changed else ())
+        vectors[name] = VectorSlices(length=vector.length, slices=slices if touched else ())
     return ShardPart(
         index=shard.index,
         sequence=shard.sequence,
         base=since,
-        buckets=shard.partition.buckets_at(shard.index),
+        buckets=buckets,
         tables=parts,
         vectors=vectors,
         control=control,
@@ -95,12 +97,19 @@ def read_content(template: ShardContent, chain: Chain) -> ShardContent:
     for config in chain.tables:
         content.create_table(config)
     buckets = partition.buckets_at(template.index)
+    for name, expected in chain.expected_rows(buckets, partition.num_buckets).items():
+        table = content.tables[name]
+        if isinstance(table, SparseTable):
+            table.expect_rows(expected)
     for rows in chain.rows(buckets, partition.num_buckets):
         table = content.tables[rows.config.name]
         if rows.payload is None:
             table.remove_rows(rows.keys, content.sequence)
+        elif isinstance(table, SparseTable):
+            table.load_rows(rows.keys, rows.payload)
         else:
             table.import_rows(rows.keys, rows.payload, content.sequence)
+        del rows  # what they lie in is read into again
     for name, values in chain.vector_values(buckets, partition.num_buckets).items():
         content.create_vector(name, chain.vectors[name], values)
     for extras in chain.extras(buckets, partition.num_buckets):
@@ -125,15 +134,20 @@ def control_of(chain: Chain, shard: int, partition: Partition) -> dict[str, Any]
     return control if same else None
 
 
-def _changed(table: Table, keys: np.ndarray, since: int, buckets: np.ndarray) -> TablePart:
-    payload, present = table.export_rows(keys)
-    deleted = keys[:0]
-    if not present.all():
-        deleted = keys[~present]
-        keys, payload = keys[present], payload[present]
-    # An admission filter is large and changes little.
-    extras = {} if isinstance(table, DenseTable) else table.filter_delta(since, buckets)
-    return TablePart(config=table.config, chunks=[(keys, payload)], deleted=deleted, extras=extras)
+def _changed(
+    table: Table, keys: np.ndarray, since: int, buckets: np.ndarray, in_turn: InTurn
+) -> TablePart:
+    if isinstance(table, DenseTable):
+        payload, _ = table.export_rows(keys)  # all there, and few
+        return TablePart(config=table.config, chunks=[(keys, payload)])
+    snapshot = table.begin_snapshot(keys)
+    return TablePart(
+        config=table.config,
+        chunks=_SnapshotChunks(snapshot, in_turn),
+        deleted=snapshot.missing,
+        # An admission filter is large and changes little.
+        extras=table.filter_delta(since, buckets),
+    )
 
 
 def _whole(table: Table, in_turn: InTurn) -> TablePart:

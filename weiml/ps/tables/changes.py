@@ -21,7 +21,7 @@ from weiml.hashing import mix64, unmix64
 from weiml.ps.rows.hash_sort import sort_hashes
 from weiml.ps.tables.change_parts import ENTRY_BYTES, ChangeParts
 
-__all__ = ["ChangeLog", "hash_keys", "unhash_keys"]
+__all__ = ["ChangeLog", "hash_keys"]
 
 DEFAULT_BYTES = 64 << 20
 _MOST_IN_SEGMENT = 1 << 16
@@ -36,19 +36,23 @@ _EMPTY = np.uint32(0)
 
 
 @numba.njit(cache=True, nogil=True)
-def _hash_keys(keys: np.ndarray) -> np.ndarray:
-    out = np.empty(keys.size, np.uint64)
+def _hash_keys(keys: np.ndarray, out: np.ndarray) -> None:
     for i in range(keys.size):
         out[i] = mix64(keys[i])
-    return out
 
 
 @numba.njit(cache=True, nogil=True)
-def _unhash_keys(hashes: np.ndarray) -> np.ndarray:
-    out = np.empty(hashes.size, np.uint64)
+def _distinct_keys(hashes: np.ndarray) -> int:
+    """Turn hashes, which are sorted, into the keys they are of, each once; return how many."""
+    count = 0
+    last = _NONE
     for i in range(hashes.size):
-        out[i] = unmix64(hashes[i])
-    return out
+        h = hashes[i]
+        if i == 0 or h != last:
+            hashes[count] = unmix64(h)
+            count += 1
+        last = h
+    return count
 
 
 @numba.njit(inline="always")
@@ -89,12 +93,9 @@ def _note_sample(
 
 def hash_keys(keys: np.ndarray) -> np.ndarray:
     """Return `mix64` of each key: uint64 (n,). Its high bits are the key's bucket."""
-    return np.asarray(_hash_keys(np.require(keys, np.uint64, ["C", "W"])))
-
-
-def unhash_keys(hashes: np.ndarray) -> np.ndarray:
-    """Return the keys uint64 (n,) whose hashes are given; the inverse of `hash_keys`."""
-    return np.asarray(_unhash_keys(np.require(hashes, np.uint64, ["C", "W"])))
+    out = np.empty(keys.size, np.uint64)
+    _hash_keys(np.require(keys, np.uint64, ["C", "W"]), out)
+    return out
 
 
 @dataclass
@@ -193,18 +194,24 @@ class ChangeLog:
         """
         if sequence < self._floor:
             return None
-        found = self._parts.since(sequence)
+        found = []
         for segment in reversed(self._segments):
             if segment.numbers[-1] <= sequence:
                 break
-            found.append(hash_keys(segment.since(sequence)))
+            found.append(segment.since(sequence))
         start = next((stop for number, stop in reversed(self._additions) if number <= sequence), 0)
-        found.append(hash_keys(self._buffer[start : self._stop]))
-        hashes = sort_hashes(np.concatenate(found))
-        distinct = np.empty(hashes.size, np.bool_)
-        distinct[:1] = True
-        np.not_equal(hashes[1:], hashes[:-1], out=distinct[1:])
-        return unhash_keys(hashes[distinct])
+        found.append(self._buffer[start : self._stop])
+        dealt = self._parts.since(sequence)
+        # Large arrays are memory that the system has to give first: as few as can be.
+        hashes = np.empty(sum(part.size for part in found + dealt), np.uint64)
+        at = 0
+        for keys in found:
+            _hash_keys(keys, hashes[at : at + keys.size])
+            at += keys.size
+        np.concatenate([hashes[:0], *dealt], out=hashes[at:])
+        hashes = sort_hashes(hashes)
+        distinct = hashes[: _distinct_keys(hashes)]
+        return distinct if 2 * distinct.size > hashes.size else distinct.copy()
 
     def reset(self, sequence: int) -> None:
         """Note that up to `sequence` any row may have changed."""

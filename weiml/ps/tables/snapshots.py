@@ -64,8 +64,22 @@ def _put_back(
     return out_keys[:count], out[:count]
 
 
+@numba.njit(cache=True, nogil=True)
+def _count_buckets(keys: np.ndarray, counts: np.ndarray) -> None:
+    """Count keys by bucket; there are a power of two of them, two at least."""
+    shift = np.uint64(64)
+    left = counts.size
+    while left > 1:
+        shift -= np.uint64(1)
+        left >>= 1
+    for i in range(keys.size):
+        counts[mix64(keys[i]) >> shift] += 1
+
+
 class TableSnapshot:
     """The rows of a table as they were when it was made. Close it, or read it to the end.
+
+    With `keys` uint64 (n,), distinct and sorted by hash, of these keys only.
 
     Example:
         >>> import numpy as np
@@ -80,17 +94,27 @@ class TableSnapshot:
         (array([[2.]], dtype=float32), array([[5.]], dtype=float32))
     """
 
-    def __init__(self, store: RowStore, on_close: Callable[[TableSnapshot], None]) -> None:
+    def __init__(
+        self,
+        store: RowStore,
+        on_close: Callable[[TableSnapshot], None],
+        keys: np.ndarray | None = None,
+    ) -> None:
         self._store = store
         self._on_close = on_close
         self._row_bytes = 8 + 4 * store.payload_words
+        self._keys = keys
         self._counts = store.bucket_counts()
+        if keys is not None:
+            self._counts = np.zeros(store.num_buckets, np.int64)
+            _count_buckets(np.require(keys, np.uint64, ["C", "W"]), self._counts)
+        self._missing: list[np.ndarray] = []
         self._aside = RowStore(store.num_buckets, store.payload_words + 1)
         self._walked = 0  # buckets before this one are done
         self._pieces: deque[tuple[np.ndarray, np.ndarray]] = deque()
         self._closed = False
         self.rows = int(self._counts.sum())
-        """How many rows the snapshot holds altogether."""
+        """How many rows, or keys, the snapshot holds altogether."""
 
     @property
     def nbytes(self) -> int:
@@ -115,6 +139,10 @@ class TableSnapshot:
         while not self._pieces and not self._closed:
             self._walk()
         return self._pieces.popleft() if self._pieces else None
+
+    def missing(self) -> np.ndarray:
+        """Return those of `keys`, as far as they were read, that had no row: uint64 (m,)."""
+        return np.concatenate([np.empty(0, np.uint64), *self._missing])
 
     def close(self) -> None:
         """Give up what was set aside; writes cost nothing more. Pieces fetched stay valid."""
@@ -141,14 +169,38 @@ class TableSnapshot:
         most = max(_PIECE_BYTES // self._row_bytes, 1)
         ends = np.cumsum(self._counts[first:])
         last = first + max(int(np.searchsorted(ends, most, "right")), 1)
+        keys, rows = self._read(first, last)
+        self._walked = last
+        for start in range(0, keys.size, most):
+            self._pieces.append((keys[start : start + most], rows[start : start + most]))
+        if last == self._store.num_buckets:
+            self.close()
+
+    def _read(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of buckets first … last-1 as they were."""
+        if self._keys is not None:
+            start = int(self._counts[:first].sum())
+            keys = self._keys[start : start + int(self._counts[first:last].sum())]
+            rows, there = self._read_some(keys)
+            if len(self._aside):
+                self._aside.clear(np.arange(first, last))
+            if there.all():
+                return keys, rows
+            self._missing.append(keys[~there])
+            return keys[there], rows[there]
         keys, addresses = self._store.scan(first, last)
         rows = self._store.rows(addresses)
         kept_keys, kept = self._aside.scan(first, last)
         if kept_keys.size:
             keys, rows = _put_back(keys, rows, kept_keys, self._aside.rows(kept))
             self._aside.clear(np.arange(first, last))
-        self._walked = last
-        for start in range(0, keys.size, most):
-            self._pieces.append((keys[start : start + most], rows[start : start + most]))
-        if last == self._store.num_buckets:
-            self.close()
+        return keys, rows
+
+    def _read_some(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of keys as they were, and which had one."""
+        rows, there = self._store.read(keys)
+        if len(self._aside):
+            kept, is_kept = self._aside.read(keys)
+            there[is_kept] = kept[is_kept, 0] == 1
+            rows[is_kept] = kept[is_kept, 1:]
+        return rows, there

@@ -31,6 +31,8 @@ _FEWEST_KEYS = 256
 _LOG_BYTES = 64 << 20
 _LOG_SHARE = 32
 _SCAN_ROWS = 1 << 16  # rows that expiry looks at together
+_FEW_ROWS = 256  # of a bucket, for which no room is made in advance
+_SIGMAS = 3
 
 
 class SparseTable:
@@ -283,25 +285,37 @@ class SparseTable:
 
     def export_rows(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return whole rows uint32 (n, payload_words), and which keys have one: bool (n,)."""
-        addresses = self.locate(keys)
-        return self.store.rows(addresses), addresses != 0
+        return self.store.read(self._keys(keys))
 
     def import_rows(self, keys: np.ndarray, payload: np.ndarray, sequence: int) -> None:
         """Set whole rows to uint32 (n, payload_words), past admission and capacity."""
-        keys = self._keys(keys)
-        if payload.shape != (keys.size, self.config.payload_words):
-            raise self._error(
-                f"rows of shape {payload.shape} do not fit {keys.size} keys with "
-                f"{self.config.payload_words} words each; they are of another configuration"
-            )
-        self._before_write(keys, sequence)
+        self._check_rows(keys, payload)
+        self._before_write(self._keys(keys), sequence)
+        self.load_rows(keys, payload)
+
+    def load_rows(self, keys: np.ndarray, payload: np.ndarray) -> None:
+        """Set whole rows as `import_rows` does, but of a table that nobody has seen yet.
+
+        That they changed is noted nowhere. Both arrays may be read-only.
+        """
+        self._check_rows(keys, payload)
         # What comes in the order of a scan into buckets without rows, as from a checkpoint or
         # another shard, is not searched for.
         done = self.store.append(keys, payload)
-        keys, payload = keys[done:], payload[done:]
+        keys, payload = self._keys(keys[done:]), payload[done:]
         for part in self._chunks(keys.size):
             addresses, _ = self.store.find_or_insert(keys[part])
             self.store.set_rows(addresses, payload[part])
+
+    def expect_rows(self, rows: np.ndarray) -> None:
+        """Make room at once for about as many rows as each bucket is to get: (num_buckets,).
+
+        Only worth it for rows that come in the order of a scan: see `RowStore.reserve`.
+        """
+        # Keys fall into buckets as if by chance: one bucket in a thousand gets more than that. In
+        # small ones chance weighs more, and they grow fast.
+        most = np.where(rows < _FEW_ROWS, 0, rows + _SIGMAS * np.sqrt(rows))
+        self.store.reserve(np.ceil(most).astype(np.int64))
 
     def remove_rows(self, keys: np.ndarray, sequence: int) -> None:
         """Remove rows, as another shard did that this one follows."""
@@ -334,9 +348,12 @@ class SparseTable:
         self.drop_buckets(np.arange(self.num_buckets))
         self.changes.reset(sequence)
 
-    def begin_snapshot(self) -> TableSnapshot:
-        """Return the rows as they are now, to be read out piece by piece while writes go on."""
-        snapshot = TableSnapshot(self.store, self._snapshots.remove)
+    def begin_snapshot(self, keys: np.ndarray | None = None) -> TableSnapshot:
+        """Return the rows as they are now, to be read out piece by piece while writes go on.
+
+        All of them, or those of `keys` uint64 (n,), distinct and sorted by hash.
+        """
+        snapshot = TableSnapshot(self.store, self._snapshots.remove, keys)
         self._snapshots.append(snapshot)
         return snapshot
 
@@ -464,6 +481,13 @@ class SparseTable:
 
     def _keys(self, keys: np.ndarray) -> np.ndarray:
         return np.require(keys, np.uint64, ["C", "W"])
+
+    def _check_rows(self, keys: np.ndarray, payload: np.ndarray) -> None:
+        if payload.shape != (keys.size, self.config.payload_words):
+            raise self._error(
+                f"rows of shape {payload.shape} do not fit {keys.size} keys with "
+                f"{self.config.payload_words} words each; they are of another configuration"
+            )
 
     def _numbers(self, what: str, numbers: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         if numbers.shape != shape:

@@ -1,0 +1,115 @@
+"""What the system can be told about large local files, beyond reading and writing.
+
+They are read once, from the disk to memory that is used again for the next.
+
+What passes through the system's cache takes as much of its memory as it has bytes, pushes others
+out of it and costs the processor a copy; a file that is read to be loaded is not asked for again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+
+import numpy as np
+
+__all__ = ["DIRECT_BYTES", "Rooms", "begin_writing", "is_cached", "pieces_of"]
+
+DIRECT_BYTES = 1 << 20
+"""Of a file from which on it is worth it."""
+_PIECE = 1 << 20
+_BLOCK = 1 << 12
+_HUGE_PAGE = 1 << 21
+_DIRECT = getattr(os, "O_DIRECT", 0)
+_SYSTEM = ctypes.CDLL(None)
+_MINCORE = getattr(_SYSTEM, "mincore", None)
+_SYNC_FILE_RANGE = getattr(_SYSTEM, "sync_file_range", None)  # of Linux
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+class Rooms:
+    """Memory for the contents of files; what nothing refers to any more is used again."""
+
+    def __init__(self) -> None:
+        self._free: list[np.ndarray] = []
+        self._lock = threading.Lock()
+
+    def take(self, nbytes: int) -> memoryview:
+        """Return memory for a file of that size and the rest of its last block.
+
+        It is free again when nothing refers to it, or to what was cut from it, any more.
+        """
+        size = -(-nbytes // _BLOCK) * _BLOCK
+        with self._lock:
+            fitting = [room for room in self._free if room.size >= size]
+            # One that is too small is let go: few files are smaller than those before.
+            self._free = fitting[1:]
+        room = fitting[0] if fitting else _new_room(size)
+        lease = room[:size]
+        weakref.finalize(lease, self._give_back, room).atexit = False
+        return lease.data
+
+    def _give_back(self, room: np.ndarray) -> None:
+        with self._lock:
+            self._free.append(room)
+
+
+def is_cached(path: str) -> bool:
+    """Whether the system has most of a local file, which must not be empty, in its cache."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        pages = np.zeros(-(-len(content) // mmap.PAGESIZE), np.uint8)
+        address = np.frombuffer(content, np.uint8).ctypes.data
+        where = ctypes.c_void_p(address), ctypes.c_size_t(len(content))
+        if _MINCORE is None or _MINCORE(*where, ctypes.c_void_p(pages.ctypes.data)):
+            return True  # not known: as if it were
+        return bool(2 * np.count_nonzero(pages & 1) > pages.size)
+
+
+def pieces_of(path: str, room: memoryview) -> Iterator[memoryview]:
+    """Read a local file into `room`; yield what came piece by piece, up to the file's end.
+
+    From the disk if its file system can do without the system's cache.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    at = 0
+    for flag in (_DIRECT, 0):
+        try:
+            handle = os.open(path, os.O_RDONLY | flag)
+            try:
+                while at < len(room):
+                    count = os.preadv(handle, [room[at : at + _PIECE]], at)
+                    yield room[at : at + count]
+                    at += count
+                    if not count or (flag and count % _BLOCK):
+                        return  # the end of the file, behind which nothing can be asked for
+                return
+            finally:
+                os.close(handle)
+        except OSError as error:
+            if not flag or error.errno != errno.EINVAL:
+                raise
+
+
+def begin_writing(handle: int, start: int, stop: int) -> None:
+    """Have the system begin to write bytes of an open file to the disk, if it knows how.
+
+    It promises nothing: a flush is needed as before, which then has less to do.
+    """
+    if _SYNC_FILE_RANGE is not None:
+        where = ctypes.c_int64(start), ctypes.c_int64(stop - start)
+        _SYNC_FILE_RANGE(ctypes.c_int(handle), *where, ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
+
+
+def _new_room(size: int) -> np.ndarray:
+    size = max(-(-size // _HUGE_PAGE), 1) * _HUGE_PAGE
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)
