@@ -9,7 +9,13 @@ import numba
 import numpy as np
 import pytest
 
-from weiml.models.serial_ftrl import ftrl_pass, joint_differences, row_addresses
+from weiml.models.serial_ftrl import (
+    OthersShare,
+    ftrl_pass,
+    joint_differences,
+    row_addresses,
+    settling_count,
+)
 from weiml.ps.kernels import ftrl_step, ftrl_weight
 from weiml.ps.rows.store import RowStore
 
@@ -159,19 +165,28 @@ def weight_of(row: np.ndarray) -> float:
     return float(ftrl_weight(np.float32(row[0]), np.float32(row[1]), *SCALARS))
 
 
+def pushed(before: np.ndarray, after: np.ndarray, counts: np.ndarray, workers: int) -> np.ndarray:
+    """Return what a worker pushes that takes all workers to have the rows alike."""
+    others = np.full(len(before), workers - 1, np.float32)
+    settling = np.float32(settling_count(0.1, workers))
+    return np.asarray(joint_differences(before, after, counts, others, settling, *SCALARS))
+
+
 @pytest.mark.parametrize("workers", [2, 5])
 def test_joint_differences_are_what_the_equation_says(
     workers: int, rng: np.random.Generator
 ) -> None:
     before, after = trained(rng)
     counts = rng.integers(0, 1000, len(before))
-    found = joint_differences(before, after, counts, workers, *SCALARS)
+    found = pushed(before, after, counts, workers)
     alpha = 0.1
     for i, ((z, n), (new_z, new_n)) in enumerate(
         zip(before.astype(float).tolist(), after.astype(float).tolist(), strict=True)
     ):
         repeats = max(int(counts[i]) - 1, 0)
         others = (workers - 1) * repeats / (repeats + 240 / alpha / workers**1.5)
+        if weight_of(before[i]) == weight_of(after[i]) == 0:
+            others = 0.0
         joint_n = n + (1 + others) * (new_n - n)
         drift = weight_of(after[i]) * (math.sqrt(joint_n) - math.sqrt(new_n)) / alpha
         expected = ((new_z - drift - z) / (1 + others), new_n - n)
@@ -180,20 +195,84 @@ def test_joint_differences_are_what_the_equation_says(
 
 def test_keys_that_occur_once_are_pushed_as_they_changed(rng: np.random.Generator) -> None:
     before, after = trained(rng)
-    found = joint_differences(before, after, np.ones(len(before), int), 4, *SCALARS)
-    np.testing.assert_allclose(found, after - before, rtol=1e-6)
+    found = pushed(before, after, np.ones(len(before), int), 4)
+    np.testing.assert_array_equal(found, after - before)
+
+
+def test_weights_that_stay_zero_are_pushed_as_they_changed() -> None:
+    before = np.array([[0.0, 4.0], [0.1, 4.0]], np.float32)
+    after = np.array([[0.15, 9.0], [-0.15, 9.0]], np.float32)  # l1 is 0.2
+    found = pushed(before, after, np.array([10**6, 10**6]), 16)
+    np.testing.assert_array_equal(found, after - before)
 
 
 def test_what_all_workers_found_alike_stays_where_each_found_it(rng: np.random.Generator) -> None:
     before, after = trained(rng)
     workers = 8
-    always = np.full(len(before), 10**6)
-    found = joint_differences(before, after, always, workers, *SCALARS)
+    found = pushed(before, after, np.full(len(before), 10**6), workers)
     together = before + workers * found
     plainly = before + workers * (after - before)
+    moved = 0
     for i in range(len(before)):
         there, apart = weight_of(after[i]), weight_of(before[i])
-        assert abs(weight_of(together[i]) - there) <= 0.1 * abs(there - apart) + 0.02
         assert together[i, 1] == pytest.approx(plainly[i, 1], rel=1e-6)
+        if there or apart:
+            moved += 1
+            assert abs(weight_of(together[i]) - there) <= 0.1 * abs(there - apart) + 0.02
+    assert moved > 20
     far = np.abs([weight_of(p) - weight_of(a) for p, a in zip(plainly, after, strict=True)])
     assert far.max() > 0.2  # the sum of plain differences does go beyond
+
+
+def test_few_occurrences_settle_nothing_however_many_workers_there_are() -> None:
+    assert settling_count(0.1, 2) == pytest.approx(240 / 0.1 / 2**1.5)
+    assert settling_count(10.0, 64) == 30
+
+
+def test_others_share_is_told_from_what_rows_have_more_than_they_were_left_with() -> None:
+    others = OthersShare(4)
+    keys = np.array([9, 5, 7], np.uint64)
+    n = np.array([10.0, 20.0, 30.0])
+    shares = []
+    for step in range(12):
+        before = np.stack([np.zeros(3), n], axis=1).astype(np.float32)
+        after = before + np.array([0, 2], np.float32)
+        order = np.random.default_rng(step).permutation(3)
+        share = np.empty(3, np.float32)
+        share[order] = others.observe(keys[order], before[order], after[order])
+        shares.append(share)
+        n += [2, 2 + 6, 2 + 2]  # alone; with three others alike; with one of them
+    np.testing.assert_array_equal(shares[0], [3, 3, 3])
+    np.testing.assert_allclose(shares[-1], [0, 3, 1], atol=0.01)
+    assert others.observe(np.empty(0, np.uint64), before[:0], after[:0]).size == 0
+
+
+def test_a_key_that_only_one_worker_has_is_held_back_in_its_first_batch_only(
+    rng: np.random.Generator,
+) -> None:
+    scalars = tuple(np.float32(v) for v in (0.1, 1.0, 0.0, 0.0))
+    count, workers = 4096, 8
+    nothing = np.empty(0, np.int64)
+    others = OthersShare(workers)
+    row = np.zeros((1, 2), np.float32)
+    found = []
+    for _ in range(8):
+        labels = (rng.random(count) < 0.05).astype(np.float32)
+        after = row.copy()
+        ftrl_pass(
+            row_addresses(after),
+            nothing,
+            np.empty(0, np.int32),
+            np.empty((count, 0), np.float32),
+            None,
+            np.zeros(count + 1, np.int64),
+            labels,
+            np.ones(count, np.float32),
+            *scalars,
+        )
+        share = others.observe(np.array([7], np.uint64), row, after)
+        settling = np.float32(settling_count(0.1, workers))
+        row = row + joint_differences(row, after, np.array([count]), share, settling, *scalars)
+        found.append(float(ftrl_weight(row[0, 0], row[0, 1], *scalars)))
+    assert abs(found[0] - math.log(0.05 / 0.95)) > 1  # it is taken that the others move it too
+    assert found[-1] == pytest.approx(math.log(0.05 / 0.95), abs=0.3)

@@ -24,12 +24,19 @@ from weiml.hashing import hash_key
 from weiml.models.base import Columns, Model, Rows, StepResult, TrainingStep, register_model
 from weiml.models.fetch import Fetch, Prepared
 from weiml.models.kernels import linear_sums
-from weiml.models.serial_ftrl import ftrl_pass, joint_differences, row_addresses
+from weiml.models.serial_ftrl import (
+    OthersShare,
+    ftrl_pass,
+    joint_differences,
+    row_addresses,
+    settling_count,
+)
 from weiml.ps import FTRL, Client, TableConfig, unique_keys
 
 __all__ = ["LogisticRegression", "LogisticRegressionConfig"]
 
 TABLE = "linear"
+_OFTEN = 1 / 16  # of the count at which a row is taken to settle in a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +61,7 @@ class LogisticRegression(Model):
         names = [hash_key("weiml.bias", None)]
         names += [hash_key("weiml.dense", name) for name in columns.dense_names]
         self._own_keys = np.array(names, np.uint64)
+        self._others: OthersShare | None = None
 
     def tables(self) -> tuple[TableConfig, ...]:
         """See `Model.tables`."""
@@ -139,11 +147,19 @@ class LogisticRegression(Model):
         workers = client.num_workers
         if workers == 1 or client.worker is None:
             return after - before
+        if self._others is None:
+            self._others = OthersShare(workers)
         own = len(self._own_keys)
         counts = np.full(len(before), len(prepared.batch), np.int64)
         counts[own:] = np.bincount(prepared.positions, minlength=len(before) - own)
         scalars = self.config.optimizer.scalars
-        return np.asarray(joint_differences(before, after, counts, workers, *scalars))
+        settling = settling_count(float(scalars[0]), workers)
+        often = np.flatnonzero(counts > settling * _OFTEN)
+        others = np.full(len(before), workers - 1, np.float32)
+        others[often] = self._others.observe(prepared.keys[often], before[often], after[often])
+        return np.asarray(
+            joint_differences(before, after, counts, others, np.float32(settling), *scalars)
+        )
 
     def _values(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return where each example starts in `keys`, int64 (B + 1,), and its keys' values."""

@@ -15,12 +15,13 @@ import numpy as np
 from weiml.ps.kernels import ftrl_step, ftrl_weight
 from weiml.ps.rows.memory import address_of, load_f32, prefetch, store_f32
 
-__all__ = ["ftrl_pass", "joint_differences", "row_addresses"]
+__all__ = ["OthersShare", "ftrl_pass", "joint_differences", "row_addresses", "settling_count"]
 
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
 _ROW_BYTES = 8
-_HOT = 240.0  # times that one of several workers must see a row to bring it home, times alpha
+_SETTLING = 240.0  # alpha times how often one of two or more workers sees a row until it settles
+_FEWEST = 30.0
 
 
 def row_addresses(state: np.ndarray) -> np.ndarray:
@@ -118,12 +119,18 @@ def ftrl_pass(
     return loss
 
 
+def settling_count(alpha: float, num_workers: int) -> float:
+    """Return h of `joint_differences`: measured (docs/models.md), not derived."""
+    return max(_SETTLING / (alpha * num_workers**1.5), _FEWEST)
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def joint_differences(
     before: np.ndarray,
     after: np.ndarray,
     counts: np.ndarray,
-    num_workers: int,
+    others: np.ndarray,
+    settling: np.float32,
     alpha: np.float32,
     beta: np.float32,
     l1: np.float32,
@@ -132,30 +139,66 @@ def joint_differences(
     """Return what one of several workers adds to rows (z, n) that all of them train at once.
 
     `before` and `after` float32 (m, 2) are the worker's rows at the start and the end of a batch in
-    which row i occurs c = ``counts[i]`` (m,) times. The servers add what all workers push; where
-    each of W workers has brought a weight nearly to where it belongs, plain differences together
-    bring it W - 1 times as far beyond, which for W > 2 diverges. So a row is pushed as one that
-    s others change alike,
+    which row i occurs c = ``counts[i]`` (m,) times, while others change it r = ``others[i]``
+    float32 (m,) times as much as this worker does. The servers add what all push; where each of W
+    workers has brought a weight nearly to where it belongs, plain differences together bring it
+    W - 1 times as far beyond, which for W > 2 diverges. So a row is pushed as one that s others
+    change alike, with h = `settling`:
 
-        s = (W - 1) (c - 1) / (c - 1 + h),   h = 240 / (α W^1.5):
+        s = r (c - 1) / (c - 1 + h)
+        Δz = (z' - w' (sqrt(n + (1 + s) Δn) - sqrt(n')) / α - z) / (1 + s)
 
-    none for keys that occur once, nearly all for those in every example of a large batch. Of these
-    the weight that the worker came to is kept at the n that all reach together,
-    ``n + (1 + s) Δn``, and each brings one part in ``1 + s`` of the way:
-    ``Δz = (z' - w' (sqrt(n + (1 + s) Δn) - sqrt(n')) / α - z) / (1 + s)``. n is the sum of all
-    squared gradients either way. (h is measured, docs/models.md, not derived.)
+    s is 0 for keys that occur once, nearly r for those in every example of a large batch. Of these
+    the weight that the worker came to is kept at the n that all reach together, and each brings one
+    part in ``1 + s`` of the way. Where the weight stays 0 (l1), nothing can be overshot, and n is
+    the sum of all squared gradients: these are pushed as they changed.
     """
-    hot = np.float32(_HOT / (alpha * num_workers**1.5))
-    others = np.float32(num_workers - 1)
     out = np.empty_like(before)
     for i in range(len(before)):
         z, n = before[i, 0], before[i, 1]
         new_z, new_n = after[i, 0], after[i, 1]
-        repeats = max(np.float32(counts[i]) - _ONE, _ZERO)
-        parts = _ONE + others * repeats / (repeats + hot)
+        out[i, 1] = new_n - n
         w = ftrl_weight(new_z, new_n, alpha, beta, l1, l2)
+        repeats = max(np.float32(counts[i]) - _ONE, _ZERO)
+        parts = _ONE + others[i] * repeats / (repeats + settling)
+        if w == _ZERO and ftrl_weight(z, n, alpha, beta, l1, l2) == _ZERO:
+            parts = _ONE
         joint_n = n + parts * (new_n - n)
         drift = w * (math.sqrt(joint_n) - math.sqrt(new_n)) / alpha
         out[i, 0] = (new_z - drift - z) / parts
-        out[i, 1] = new_n - n
     return out
+
+
+class OthersShare:
+    """How much other workers change the rows that a worker has often, beside what it changes.
+
+    Judged by n, the sum of squared gradients: what a row has more than the worker left it with came
+    from others. Of rows seen for the first time it is taken that all workers have them alike.
+    """
+
+    def __init__(self, num_workers: int) -> None:
+        self._alike = np.float32(num_workers - 1)
+        self._keys = np.empty(0, np.uint64)
+        self._left = np.empty(0, np.float32)  # n when the worker last had the row
+        self._own = np.empty(0, np.float32)  # how much of it was its own last step
+        self._share = np.empty(0, np.float32)
+
+    def observe(self, keys: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Return r of `joint_differences` for distinct keys uint64 (k,): float32 (k,).
+
+        `before` and `after` float32 (k, 2) are the rows at the start and the end of the step.
+        """
+        share = np.full(keys.size, self._alike)
+        if self._keys.size and keys.size:
+            at = np.minimum(np.searchsorted(self._keys, keys), self._keys.size - 1)
+            known = (self._keys[at] == keys) & (self._own[at] > 0)
+            at = at[known]
+            # Without a common clock others' steps come now none, now two at a time.
+            seen = (before[known, 1] - self._left[at]) / self._own[at]
+            seen = np.clip(seen, 0, 2 * self._alike)
+            share[known] = np.minimum((self._share[at] + seen) / 2, self._alike)
+        order = np.argsort(keys)
+        self._keys, self._share = keys[order], share[order]
+        self._left = after[order, 1]
+        self._own = self._left - before[order, 1]
+        return share

@@ -26,9 +26,10 @@ class TrainConfig:
     batch_size: int = 512
     """Examples of one step of one worker."""
     first_batch_size: int | None = None
-    """From how many examples on a worker's very first steps grow to `batch_size`, by doubling: at
-    first everything is unknown, and what several workers find out at once is too much together.
-    None: all steps are alike."""
+    """From how many examples on the first steps of a worker's first epoch, or of each pass over a
+    stream, grow to `batch_size`, by doubling: at first everything is unknown, and what several
+    workers find out at once is too much together. None: all steps are alike. Where logistic
+    regression trains in place, serially, it changes nothing."""
     seed: int = 0
     """Of initial values, shuffling and dropout."""
 

@@ -261,6 +261,11 @@ def test_expected_rows_find_room_without_growing(rng: np.random.Generator) -> No
     check_layout(store)
     store.clear()
     assert store.nbytes == 0
+    order = np.argsort(hashes_of(keys))
+    assert store.append(keys[order][:400], payload_of(keys[order][:400])) == 400
+    homes = store._homes.copy()
+    store.find_or_insert(keys[order][:10_000])
+    assert (store._homes[0] == homes[0]).all()
 
 
 def test_the_layout_depends_on_the_keys_and_not_on_their_order(rng: np.random.Generator) -> None:

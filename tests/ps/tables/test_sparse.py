@@ -496,8 +496,11 @@ def test_a_configuration_survives_the_trip_through_plain_data() -> None:
         change_log_bytes=1 << 20,
         expected_rows=1000,
     )
-    assert TableConfig.from_mapping(config.to_mapping()) == config
+    again = TableConfig.from_mapping(config.to_mapping())
+    assert again == config
+    assert again.expected_rows == 1000
     assert from_mapping(TableConfig, config.to_mapping()) == config
+    assert replace(config, expected_rows=0) == config  # a hint, not what the table is
     old = {"name": "t", "dim": 3, "optimizer": {"name": "sgd", "lr": 0.5}}
     assert TableConfig.from_mapping(old) == TableConfig("t", dim=3, optimizer=SGD(lr=0.5))
 

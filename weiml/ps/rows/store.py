@@ -164,6 +164,7 @@ class RowStore:
         """
         tight = np.flatnonzero(rows > self._fill[:, 1])
         larger = self._capacity(tight, rows[tight] / self.max_load + self._group)
+        larger = np.maximum(larger, self._least)
         self._move(tight, larger, self._tail(larger))
 
     def append(self, keys: np.ndarray, payload: np.ndarray) -> int:

@@ -6,7 +6,7 @@ Plain data that travels between processes and into checkpoints; it knows no rows
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -58,9 +58,10 @@ class TableConfig:
     rows seen longest ago, or those whose weights have the smallest norm."""
     max_load: float = 0.8
     """How full a bucket of rows gets before it grows: higher saves room and costs time."""
-    expected_rows: int = 0
+    expected_rows: int = field(default=0, compare=False)
     """Rows that the table will about have, over all shards: memory for them is taken at once, and
-    inserting them is twice as fast as when buckets grow on the way. 0: not known."""
+    inserting them takes less time than when buckets grow on the way. 0: not known. A hint, not what
+    the table is: a table that exists keeps its own."""
     change_log_bytes: int | None = None
     """The most that the list of changed keys takes, per shard; when it is full, changes since long
     ago are answered by all rows. None: 64 MiB, or 1/32 of the table's rows if that is more."""
