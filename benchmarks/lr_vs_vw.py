@@ -4,8 +4,8 @@
 
 Ours decodes the Parquet while it trains (two threads); VW reads the binary cache that it made of
 the same examples (two threads as well). Losses are progressive: each example is predicted before it
-is learned. VW is told how large its table must be (-b); ours runs told so (`expected_rows`), and
-with a table that grows as rows come.
+is learned. VW is told how large its table must be (-b, 2²⁶ weights for 5.7 million keys); ours runs
+told the number of keys (`expected_rows`), and with a table that grows as rows come.
 """
 
 from __future__ import annotations
