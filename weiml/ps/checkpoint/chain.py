@@ -146,7 +146,7 @@ class Chain:
 
         In order: what comes later overrides what came before, and keys without payload are to be
         deleted. A file's content is verified before any of it is given out. Arrays may be
-        read-only views of the file.
+        read-only views of the file, which forked children must not touch: copy what they need.
 
         Raises:
             ParameterServerError: a file is missing or damaged; what was given out is worthless.

@@ -43,7 +43,8 @@ class Rooms:
     def take(self, nbytes: int) -> memoryview:
         """Return memory for a file of that size and the rest of its last block.
 
-        It is free again when nothing refers to it, or to what was cut from it, any more.
+        It is free again when nothing refers to it, or to what was cut from it, any more. Forked
+        children do not have it.
         """
         size = -(-nbytes // _BLOCK) * _BLOCK
         room = self._fitting(size)
