@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,6 +38,7 @@ from weiml.ps.checkpoint import (
     open_checkpoint,
     write_shard,
 )
+from weiml.ps.checkpoint.manifest import FileEntry
 from weiml.ps.partition import buckets_of_keys
 from weiml.ps.tables.changes import hash_keys
 
@@ -255,6 +258,26 @@ def test_the_rows_expected_of_each_bucket_are_those_of_its_writers_spread_evenly
     some = chain.expected_rows(np.array([1]), num_buckets)["wide"]
     assert np.flatnonzero(some).tolist() == ([1] if expected[1] else [])
     assert some[1] == found["wide"][1]
+
+
+def test_the_rows_expected_are_counted_in_one_pass_over_the_files(
+    rng: np.random.Generator,
+) -> None:
+    class Counted(tuple[FileEntry, ...]):
+        passes = 0
+
+        def __iter__(self) -> Iterator[FileEntry]:
+            Counted.passes += 1
+            return super().__iter__()
+
+    chain = save(f"memory://{uuid.uuid4().hex}", "a", trained(rng), 5)
+    checkpoint = chain.checkpoints[0]
+    manifest = replace(checkpoint.manifest, files=Counted(checkpoint.manifest.files))
+    Counted.passes = 0
+    counted = Chain((replace(checkpoint, manifest=manifest),)).expected_rows()
+    assert Counted.passes == 1
+    for name, rows in chain.expected_rows().items():
+        assert np.array_equal(counted[name], rows)
 
 
 def test_extras_come_in_the_order_of_the_checkpoints(

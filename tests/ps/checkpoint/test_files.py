@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import fsspec
@@ -11,7 +12,7 @@ import pyarrow.ipc
 import pytest
 
 from weiml.errors import ParameterServerError
-from weiml.ps.checkpoint.checksum import checksum_of
+from weiml.ps.checkpoint.checksum import Bytes, checksum_of
 from weiml.ps.checkpoint.columns import values_batch
 from weiml.ps.checkpoint.files import ArrowParts, FileWriter, Part, Syncer
 from weiml.ps.checkpoint.storage import Folder
@@ -103,3 +104,48 @@ def test_an_error_of_the_file_system_comes_out_of_arrow_by_its_name(
     monkeypatch.setattr(file, "write", full)
     with pytest.raises(ParameterServerError, match="memory://full/x-00000.arrow.*No space left"):
         written(folder, [np.ones(10, np.float32)], None)
+
+
+@pytest.mark.parametrize("written_first", [1, 2])
+def test_a_file_whose_end_cannot_be_written_is_given_up(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, written_first: int
+) -> None:
+    folder = Folder.at(f"{bucket}/no-end-{written_first}")
+    files: list[FileWriter] = []
+    count = 0
+    write = FileWriter.write
+
+    def full(file: FileWriter, data: Bytes) -> int:
+        nonlocal count
+        count += 1
+        if count == written_first + 1:
+            files.append(file)
+            raise ParameterServerError("no space left")
+        return write(file, data)
+
+    monkeypatch.setattr(FileWriter, "write", full)
+    arrays = [np.ones(10_000, np.float32)]
+    with pytest.raises(ParameterServerError, match="no space left") as caught:
+        written(folder, arrays, None)
+    del caught
+    gc.collect()  # what is collected before it is given up closes itself, which uploads it
+    assert [file._given_up for file in files] == [True]
+    assert folder.sizes() == {}
+
+
+def test_a_file_that_cannot_be_recorded_is_given_up(bucket: str) -> None:
+    folder = Folder.at(f"{bucket}/not-recorded")
+
+    def refuse(_: Part) -> None:
+        raise ZeroDivisionError
+
+    with Syncer(1) as syncer:
+        parts = ArrowParts(
+            folder=folder, stem="x", schema=SCHEMA, part_bytes=None, syncer=syncer, record=refuse
+        )
+        parts.add(values_batch(np.ones(10, np.float32)))
+        with pytest.raises(ZeroDivisionError):
+            parts.finish()
+        parts.finish()  # there is nothing to end any more
+    gc.collect()
+    assert folder.sizes() == {}

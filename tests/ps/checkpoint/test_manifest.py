@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -78,6 +79,17 @@ def test_keys_that_are_numbers_do_not_spoil_the_checksum() -> None:
     before = replace(manifest(), about=numbers)
     after = Manifest.from_json(before.to_json(), "m")
     assert after.about == {str(n): n for n in range(12)}
+
+
+def test_a_manifest_is_sent_without_what_was_made_of_it() -> None:
+    before = manifest()
+    plain = pickle.dumps(before)
+    before.to_json()
+    assert before.tables == TABLES
+    assert len(pickle.dumps(before)) == len(plain)
+    after = pickle.loads(pickle.dumps(before))
+    assert after == before
+    assert (after.tables, after.checksum) == (before.tables, before.checksum)
 
 
 def test_every_damaged_byte_is_found(rng: np.random.Generator) -> None:

@@ -173,3 +173,19 @@ def test_the_parts_of_all_shards_hold_each_row_once(
         for name in state.tables
     }
     assert rows == {name: len(table) for name, table in state.tables.items()}
+
+
+def test_chunks_that_cannot_be_closed_do_not_keep_others_open(spec: CheckpointSpec) -> None:
+    class Broken(Closing):
+        def close(self) -> None:
+            super().close()
+            raise OSError("cannot be closed")
+
+    first, second, third = Broken(), Broken(), Closing()
+    tables = [
+        TablePart(config=replace(DEEP, name=f"table-{number}"), chunks=chunks)
+        for number, chunks in enumerate((first, second, third))
+    ]
+    with pytest.raises(OSError, match="cannot be closed"):
+        write_shard(spec, ShardPart(index=0, sequence=1, buckets=ALL, tables=tables))
+    assert (first.closed, second.closed, third.closed) == (1, 1, 1)

@@ -23,6 +23,7 @@ from weiml.ps.checkpoint import (
 )
 from weiml.ps.shard.shard import Shard
 from weiml.ps.shard.transfer import Stamp
+from weiml.ps.tables.changes import hash_keys
 
 T = TypeVar("T")
 KEYS = np.arange(100, dtype=np.uint64)
@@ -181,3 +182,61 @@ def test_pushes_of_the_tick_under_way_are_restored_with_the_rest(tmp_path: Path)
     assert np.array_equal(restored.tables["t"].pull_state(KEYS), state)
     assert shard.vectors["v"].values.tolist() == [1, 3, 5, 7, 9]
     assert restored.vectors["v"].values.tolist() == [1, 3, 5, 7, 9]
+
+
+def half_moved_shard() -> tuple[Shard, np.ndarray]:
+    """Return one of two shards that was on its way to hold all rows of its dense table."""
+    shard = Shard(GroupConfig(num_shards=2, num_workers=1), 0)
+    for name, rows_ in (("a", None), ("d", 64)):
+        shard.create_table(TableConfig(name, optimizer=SGD(), rows=rows_))
+    shard.sequence += 1
+    every = np.arange(64, dtype=np.uint64)
+    shard.tables["a"].import_rows(every, np.ones((64, 1), np.uint32), shard.sequence)
+    shard.tables["d"].import_rows(every, np.ones((64, 1), np.uint32), shard.sequence)
+    return shard, shard.owned(shard.tables["d"], every)
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_delta_of_a_dense_table_holds_the_shards_own_rows(given_up: bool) -> None:
+    shard, own = half_moved_shard()
+    if given_up:
+        foreign = np.setdiff1d(np.arange(1024), shard.partition.buckets_at(0))
+        shard.forget_buckets(foreign)
+        changed = shard.tables["d"].changed_keys(0)
+        assert changed is not None
+        assert changed.tolist() == sorted_by_hash(own).tolist()
+    part = shard.part(0)
+    assert part is not None
+    ((keys, payload),) = part.tables[1].chunks
+    assert 0 < len(own) < 64
+    assert keys.tolist() == sorted_by_hash(own).tolist()
+    assert payload.tolist() == [[1]] * len(own)
+
+
+def sorted_by_hash(keys: np.ndarray) -> np.ndarray:
+    return keys[np.argsort(hash_keys(keys))]
+
+
+@pytest.mark.parametrize(
+    ("since", "broken"), [(0, "filter_delta"), (0, "begin_snapshot"), (None, "extras")]
+)
+def test_a_cut_that_fails_half_way_is_forgotten(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch, since: int | None, broken: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError(broken)
+
+    monkeypatch.setattr(shard.tables["b"], broken, fail)
+    with pytest.raises(MemoryError, match=broken):
+        shard.part(since)
+    assert open_snapshots(shard) == 0
+
+
+def test_a_cut_whose_vectors_cannot_be_copied_is_forgotten(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard.create_vector("v", 5, None)
+    monkeypatch.setattr(shard.vectors["v"], "values", None)
+    with pytest.raises(AttributeError):
+        shard.part(None)
+    assert open_snapshots(shard) == 0

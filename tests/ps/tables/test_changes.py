@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weiml.hashing import mix64, unmix64
+from weiml.ps.partition import buckets_of_keys
 from weiml.ps.tables.changes import ChangeLog, hash_keys
 
 keys_of_a_change = st.lists(st.integers(0, 40) | st.integers(0, 2**64 - 1), max_size=30)
@@ -41,6 +42,26 @@ def test_the_log_lists_what_a_dictionary_of_last_changes_does(
         for since in range(sequence + 2):
             expect(log, last, since)
     assert log.last == sequence
+
+
+@given(
+    changes=st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=40),
+    room=st.sampled_from([256, 2000, 1 << 16]),
+)
+def test_the_log_of_a_dense_table_forgets_ranges_of_rows(
+    changes: list[list[int]], room: int
+) -> None:
+    log = ChangeLog(room)
+    last: dict[int, int] = {}
+    for sequence, rows in enumerate(changes, 1):
+        log.add(sequence, np.array(rows, np.uint64))
+        last |= dict.fromkeys(rows, sequence)
+    gone = np.arange(8) % 2 == 0
+    log.drop(gone, rows=41)
+    every = np.arange(41, dtype=np.uint64)
+    lost = set(every[gone[buckets_of_keys(every, 8, 41)]].tolist())
+    for since in range(len(changes) + 2):
+        expect(log, {k: s for k, s in last.items() if k not in lost}, since)
 
 
 def test_a_long_history_of_few_keys_is_kept_whole_in_little_room(rng: np.random.Generator) -> None:

@@ -226,3 +226,15 @@ def test_a_snapshot_of_a_table_with_admission_holds_admitted_rows_only() -> None
     table.push_gradients(both, np.ones((2, 1), np.float32), 3)
     pieces = list(iter(snapshot.next_chunk, None))
     assert np.concatenate([keys for keys, _ in pieces]).tolist() == [1]
+
+
+@pytest.mark.parametrize("some", [0, 1, 300])
+def test_a_snapshot_of_some_keys_sets_aside_no_others(some: int) -> None:
+    table = SparseTable(TableConfig("t", optimizer=SGD()), NUM_BUCKETS)
+    keys = np.arange(20_000, dtype=np.uint64)
+    table.push_gradients(keys, np.ones((20_000, 1), np.float32), 1)
+    chosen = keys[7 : 7 + some]
+    snapshot = table.begin_snapshot(chosen[np.argsort(hash_keys(chosen))])
+    table.push_gradients(keys, np.ones((20_000, 1), np.float32), 2)
+    assert len(snapshot._aside) == some
+    assert snapshot.nbytes < 4096 + 64 * some

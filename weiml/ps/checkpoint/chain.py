@@ -146,7 +146,7 @@ class Chain:
 
         In order: what comes later overrides what came before, and keys without payload are to be
         deleted. A file's content is verified before any of it is given out. Arrays may be
-        read-only views of the file.
+        read-only views of the file, which forked children must not touch: copy what they need.
 
         Raises:
             ParameterServerError: a file is missing or damaged; what was given out is worthless.
@@ -177,12 +177,13 @@ class Chain:
         """
         wanted = Selection(buckets, num_buckets or self.newest.num_buckets)
         manifest = self.checkpoints[0].manifest
+        written = manifest.rows_by_writer()
+        places = [(shard.index, shard.held) for shard in manifest.shards]
         rows: dict[str, np.ndarray] = {}
         for config in self.tables:
             spread = np.zeros(manifest.num_buckets)
-            for shard in manifest.shards:
-                held = shard.held
-                spread[held] = manifest.rows_of(config.name, shard.index) / max(len(held), 1)
+            for shard, held in places:
+                spread[held] = written.get((config.name, shard), 0) / max(len(held), 1)
             rows[config.name] = wanted.spread(spread)
         return rows
 

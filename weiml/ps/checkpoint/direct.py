@@ -8,12 +8,12 @@ out of it and costs the processor a copy; a file that is read to be loaded is no
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import errno
 import mmap
 import os
-import threading
 import weakref
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -36,27 +36,31 @@ class Rooms:
     """Memory for the contents of files; what nothing refers to any more is used again."""
 
     def __init__(self) -> None:
-        self._free: list[np.ndarray] = []
-        self._lock = threading.Lock()
+        # Rooms come back whenever the garbage collector runs, in any thread and also while this
+        # one takes another: a lock would wait for itself.
+        self._free: deque[np.ndarray] = deque()
 
     def take(self, nbytes: int) -> memoryview:
         """Return memory for a file of that size and the rest of its last block.
 
-        It is free again when nothing refers to it, or to what was cut from it, any more.
+        It is free again when nothing refers to it, or to what was cut from it, any more. Forked
+        children do not have it.
         """
         size = -(-nbytes // _BLOCK) * _BLOCK
-        with self._lock:
-            fitting = [room for room in self._free if room.size >= size]
-            # One that is too small is let go: few files are smaller than those before.
-            self._free = fitting[1:]
-        room = fitting[0] if fitting else _new_room(size)
+        room = self._fitting(size)
         lease = room[:size]
-        weakref.finalize(lease, self._give_back, room).atexit = False
+        weakref.finalize(lease, self._free.append, room).atexit = False
         return lease.data
 
-    def _give_back(self, room: np.ndarray) -> None:
-        with self._lock:
-            self._free.append(room)
+    def _fitting(self, size: int) -> np.ndarray:
+        while True:
+            try:
+                room = self._free.popleft()
+            except IndexError:
+                return _new_room(size)
+            # One that is too small is let go: few files are smaller than those before.
+            if room.size >= size:
+                return room
 
 
 def is_cached(path: str) -> bool:
@@ -73,7 +77,7 @@ def is_cached(path: str) -> bool:
 def pieces_of(path: str, room: memoryview) -> Iterator[memoryview]:
     """Read a local file into `room`; yield what came piece by piece, up to the file's end.
 
-    From the disk if its file system can do without the system's cache.
+    From the disk as far as its file system can do without the system's cache, the rest as usual.
 
     Raises:
         OSError: it cannot be read.
@@ -82,19 +86,25 @@ def pieces_of(path: str, room: memoryview) -> Iterator[memoryview]:
     for flag in (_DIRECT, 0):
         try:
             handle = os.open(path, os.O_RDONLY | flag)
-            try:
-                while at < len(room):
+        except OSError:
+            if flag:
+                continue  # what else is wrong with it shows without the flag
+            raise
+        try:
+            # Past a part of a block nothing can be asked for directly: the end, or a short read.
+            while at < len(room) and not (flag and at % _BLOCK):
+                try:
                     count = os.preadv(handle, [room[at : at + _PIECE]], at)
-                    yield room[at : at + count]
-                    at += count
-                    if not count or (flag and count % _BLOCK):
-                        return  # the end of the file, behind which nothing can be asked for
-                return
-            finally:
-                os.close(handle)
-        except OSError as error:
-            if not flag or error.errno != errno.EINVAL:
-                raise
+                except OSError:
+                    if flag:
+                        break
+                    raise
+                if not count:
+                    return
+                yield room[at : at + count]
+                at += count
+        finally:
+            os.close(handle)
 
 
 def begin_writing(handle: int, start: int, stop: int) -> None:
@@ -110,6 +120,10 @@ def begin_writing(handle: int, start: int, stop: int) -> None:
 def _new_room(size: int) -> np.ndarray:
     size = max(-(-size // _HUGE_PAGE), 1) * _HUGE_PAGE
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+    # After a fork the pages are copied when they are written, and what the disk is just bringing
+    # may reach the other copy: children get none.
+    for advice in ("MADV_HUGEPAGE", "MADV_DONTFORK"):
+        if hasattr(mmap, advice):
+            with contextlib.suppress(OSError):  # a kernel built without it
+                memory.madvise(getattr(mmap, advice))
     return np.frombuffer(memory, np.uint8)

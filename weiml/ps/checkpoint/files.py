@@ -203,28 +203,34 @@ class ArrowParts:
             self.finish()
 
     def finish(self) -> None:
-        """End the file that is being written, if there is one."""
+        """End the file that is being written, if there is one; on an error give it up."""
         if self._file is None:
             return
-        self._sink.close()
-        self._stream.detach()  # flushed; the file is closed by another
-        file, self._file = self._file, None
-        self._record(
-            Part(
-                name=file.name,
-                rows=self._rows,
-                bytes=file.bytes,
-                checksum=file.checksum,
-                spans=self._spans,
+        try:
+            self._sink.close()
+            self._stream.detach()  # flushed; the file is closed by another
+            self._record(
+                Part(
+                    name=self._file.name,
+                    rows=self._rows,
+                    bytes=self._file.bytes,
+                    checksum=self._file.checksum,
+                    spans=self._spans,
+                )
             )
-        )
+        except BaseException:
+            self.discard()
+            raise
+        file = self._file
+        self._file = self._stream = self._sink = None
         self._syncer.close(file)
 
     def discard(self) -> None:
         """Give up the file that is being written, if there is one."""
         if self._file is not None:
             self._file.discard()
-            self._file = None
+        # Arrow writes what it still holds when these go, which is nowhere now.
+        self._file = self._stream = self._sink = None
 
     def __enter__(self) -> Self:
         return self

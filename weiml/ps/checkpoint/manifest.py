@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -127,6 +127,10 @@ class Manifest:
     """Whatever the group wants to find again."""
     files: tuple[FileEntry, ...]
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Without what is made of it when it is asked for: every shard is sent one.
+        return {name: value for name, value in vars(self).items() if name in _FIELDS}
+
     @functools.cached_property
     def tables(self) -> tuple[TableConfig, ...]:
         """The tables' configurations; optimizers of one's own must be registered by now."""
@@ -157,13 +161,16 @@ class Manifest:
         """Rows in it, of all tables."""
         return sum(entry.rows for entry in self.files if entry.kind == "rows")
 
-    def rows_of(self, table: str, shard: int) -> int:
-        """Rows that a shard wrote of a table."""
-        return sum(
-            entry.rows
-            for entry in self.files
-            if entry.kind == "rows" and (entry.name, entry.shard) == (table, shard)
-        )
+    def rows_by_writer(self) -> dict[tuple[str, int], int]:
+        """Return the rows that each shard wrote of each table: ``{(table, shard): rows}``.
+
+        Without those of which there are none.
+        """
+        rows: dict[tuple[str, int], int] = {}
+        for entry in self.files:
+            if entry.kind == "rows":
+                rows[entry.name, entry.shard] = rows.get((entry.name, entry.shard), 0) + entry.rows
+        return rows
 
     @functools.cached_property
     def checksum(self) -> str:
@@ -218,6 +225,9 @@ class Manifest:
             about=body["about"],
             files=tuple(FileEntry.from_mapping(entry) for entry in body["files"]),
         )
+
+
+_FIELDS = frozenset(one.name for one in fields(Manifest))
 
 
 def _intact(content: bytes, place: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,14 +37,15 @@ def write_shard(spec: CheckpointSpec, part: ShardPart) -> ShardRecord:
     Raises:
         ParameterServerError: a file could not be written; the message names it.
     """
-    with Syncer(_LOCAL_SYNCS if spec.folder.is_local else _UPLOADS) as syncer:
-        try:
-            return _ShardWriter(spec, part, syncer).write()
-        finally:
-            # In this thread and now: what a failed part holds may need its shard to be let go.
-            for table in part.tables:
-                if hasattr(table.chunks, "close"):
-                    table.chunks.close()
+    with (
+        Syncer(_LOCAL_SYNCS if spec.folder.is_local else _UPLOADS) as syncer,
+        contextlib.ExitStack() as held,  # one that cannot be closed does not keep the others open
+    ):
+        # In this thread and at once: what a failed part holds may need its shard to be let go.
+        for table in part.tables:
+            if hasattr(table.chunks, "close"):
+                held.callback(table.chunks.close)
+        return _ShardWriter(spec, part, syncer).write()
 
 
 class _ShardWriter:

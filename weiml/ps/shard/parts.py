@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -14,6 +15,7 @@ from weiml.ps.checkpoint.parts import RowsChunk, ShardPart, TablePart, VectorSli
 from weiml.ps.partition import Partition
 from weiml.ps.shard.content import ShardContent, Table
 from weiml.ps.shard.transfer import Held
+from weiml.ps.shard.vectors import VectorPart
 from weiml.ps.tables.dense import DenseTable
 from weiml.ps.tables.dense_snapshots import DenseSnapshot
 from weiml.ps.tables.snapshots import TableSnapshot
@@ -52,37 +54,30 @@ def cut(
     written meanwhile does not show in them. None: the shard does not remember as far back.
     """
     tables = list(shard.tables.values())
-    buckets = shard.partition.buckets_at(shard.index)
-    if since is None:
-        parts = [_whole(table, in_turn) for table in tables]
-    else:
-        keys = [changed for table in tables if (changed := table.changed_keys(since)) is not None]
-        if len(keys) < len(tables):
+    changed: list[np.ndarray | None] = [None] * len(tables)
+    if since is not None:
+        changed = [table.changed_keys(since) for table in tables]
+        if any(keys is None for keys in changed):
             return None  # before a snapshot is begun, which somebody would have to close
+    with contextlib.ExitStack() as begun:  # whoever writes the part closes them, if there is one
         parts = [
-            _changed(table, changed, since, buckets, in_turn)
-            for table, changed in zip(tables, keys, strict=True)
+            _whole(table, in_turn, begun)
+            if since is None or keys is None
+            else _changed(shard, table, keys, since, in_turn, begun)
+            for table, keys in zip(tables, changed, strict=True)
         ]
-    vectors = {}
-    for name, vector in shard.vectors.items():
-        touched = since is None or vector.touched > since
-        values = vector.values.copy()
-        ends = np.cumsum([stop - start for start, stop in vector.ranges])
-        slices = [
-            (start, values[end - (stop - start) : end])
-            for (start, stop), end in zip(vector.ranges, ends, strict=True)
-        ]
-        vectors[name] = VectorSlices(length=vector.length, slices=slices if touched else ())
-    return ShardPart(
-        index=shard.index,
-        sequence=shard.sequence,
-        base=since,
-        buckets=buckets,
-        tables=parts,
-        vectors=vectors,
-        control=control,
-        arrays={_HELD: _packed(held)} if held else {},
-    )
+        part = ShardPart(
+            index=shard.index,
+            sequence=shard.sequence,
+            base=since,
+            buckets=shard.partition.buckets_at(shard.index),
+            tables=parts,
+            vectors={name: _slices(part, since) for name, part in shard.vectors.items()},
+            control=control,
+            arrays={_HELD: _packed(held)} if held else {},
+        )
+        begun.pop_all()
+    return part
 
 
 def read_content(template: ShardContent, chain: Chain) -> ShardContent:
@@ -135,25 +130,47 @@ def control_of(chain: Chain, shard: int, partition: Partition) -> dict[str, Any]
 
 
 def _changed(
-    table: Table, keys: np.ndarray, since: int, buckets: np.ndarray, in_turn: InTurn
+    shard: ShardContent,
+    table: Table,
+    keys: np.ndarray,
+    since: int,
+    in_turn: InTurn,
+    begun: contextlib.ExitStack,
 ) -> TablePart:
     if isinstance(table, DenseTable):
+        # Of buckets on their way here, or that did not come after all, it may have no rows.
+        keys = shard.owned(table, keys)
         payload, _ = table.export_rows(keys)  # all there, and few
         return TablePart(config=table.config, chunks=[(keys, payload)])
     snapshot = table.begin_snapshot(keys)
+    begun.callback(snapshot.close)
     return TablePart(
         config=table.config,
         chunks=_SnapshotChunks(snapshot, in_turn),
         deleted=snapshot.missing,
         # An admission filter is large and changes little.
-        extras=table.filter_delta(since, buckets),
+        extras=table.filter_delta(since, shard.partition.buckets_at(shard.index)),
     )
 
 
-def _whole(table: Table, in_turn: InTurn) -> TablePart:
-    chunks = _SnapshotChunks(table.begin_snapshot(), in_turn)
+def _whole(table: Table, in_turn: InTurn, begun: contextlib.ExitStack) -> TablePart:
+    snapshot = table.begin_snapshot()
+    begun.callback(snapshot.close)
     extras = {} if isinstance(table, DenseTable) else table.extras()
-    return TablePart(config=table.config, chunks=chunks, extras=extras)
+    return TablePart(config=table.config, chunks=_SnapshotChunks(snapshot, in_turn), extras=extras)
+
+
+def _slices(vector: VectorPart, since: int | None) -> VectorSlices:
+    """Return a copy of a vector's numbers; of one that did not change after `since`, none."""
+    if since is not None and vector.touched <= since:
+        return VectorSlices(length=vector.length, slices=())
+    values = vector.values.copy()
+    ends = np.cumsum([stop - start for start, stop in vector.ranges])
+    slices = [
+        (start, values[end - (stop - start) : end])
+        for (start, stop), end in zip(vector.ranges, ends, strict=True)
+    ]
+    return VectorSlices(length=vector.length, slices=slices)
 
 
 class _SnapshotChunks:

@@ -8,6 +8,8 @@ addition has to tidy all of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numba
 import numpy as np
 
@@ -127,13 +129,11 @@ def _move_to_front(hashes: np.ndarray, sequences: np.ndarray, first: int) -> int
 
 
 @numba.njit(cache=True, nogil=True)
-def _keep_buckets(
-    hashes: np.ndarray, sequences: np.ndarray, gone: np.ndarray, shift: np.uint64
-) -> int:
-    """Move the entries of buckets that are not `gone` to the front; return how many there are."""
+def _keep_others(hashes: np.ndarray, sequences: np.ndarray, gone: np.ndarray) -> int:
+    """Move the entries that are not `gone` to the front; return how many there are."""
     at = 0
     for i in range(hashes.size):
-        if not gone[hashes[i] >> shift]:
+        if not gone[i]:
             hashes[at] = hashes[i]
             sequences[at] = sequences[i]
             at += 1
@@ -179,10 +179,11 @@ class ChangeParts:
                 found.append(hashes[np.searchsorted(sequences, sequence, "right") :])
         return found
 
-    def drop(self, gone: np.ndarray, shift: np.uint64) -> None:
-        """Forget the entries of the buckets that are True in `gone`."""
+    def drop(self, is_gone: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Forget the entries whose hashes uint64 (n,) `is_gone` answers True, bool (n,)."""
         for part in range(len(self._sizes)):
-            self._sizes[part] = _keep_buckets(*self._entries(part), gone, shift)
+            hashes, sequences = self._entries(part)
+            self._sizes[part] = _keep_others(hashes, sequences, is_gone(hashes))
 
     def _entries(self, part: int) -> tuple[np.ndarray, np.ndarray]:
         size = self._sizes[part]

@@ -18,6 +18,7 @@ import numba
 import numpy as np
 
 from weiml.hashing import mix64, unmix64
+from weiml.ps.partition import buckets_of_keys
 from weiml.ps.rows.hash_sort import sort_hashes
 from weiml.ps.tables.change_parts import ENTRY_BYTES, ChangeParts
 
@@ -39,6 +40,14 @@ _EMPTY = np.uint32(0)
 def _hash_keys(keys: np.ndarray, out: np.ndarray) -> None:
     for i in range(keys.size):
         out[i] = mix64(keys[i])
+
+
+@numba.njit(cache=True, nogil=True)
+def _unhash_keys(hashes: np.ndarray) -> np.ndarray:
+    out = np.empty(hashes.size, np.uint64)
+    for i in range(hashes.size):
+        out[i] = unmix64(hashes[i])
+    return out
 
 
 @numba.njit(cache=True, nogil=True)
@@ -117,8 +126,8 @@ class _Segment:
         before = int(np.searchsorted(self.numbers, sequence, "right"))
         return self.keys[self.stops[before - 1] if before else 0 :]
 
-    def without(self, gone: np.ndarray, shift: np.uint64) -> _Segment:
-        kept = ~gone[hash_keys(self.keys) >> shift]
+    def without(self, gone: np.ndarray, rows: int | None) -> _Segment:
+        kept = ~gone[buckets_of_keys(self.keys, gone.size, rows)]
         stops = np.concatenate([[0], np.cumsum(kept)])[self.stops]
         return _Segment(self.keys[kept], self.numbers, stops)
 
@@ -220,12 +229,18 @@ class ChangeLog:
         self._floor = max(self._floor, sequence)
         self._last = max(self._last, sequence)
 
-    def drop(self, gone: np.ndarray) -> None:
-        """Forget the keys of the buckets that are True in `gone` bool (num_buckets,)."""
+    def drop(self, gone: np.ndarray, rows: int | None = None) -> None:
+        """Forget the keys of the buckets that are True in `gone` bool (num_buckets,).
+
+        Buckets by hash, or with `rows` those of a dense table of that many.
+        """
         self._seal()
-        shift = np.uint64(65 - gone.size.bit_length())
-        self._parts.drop(gone, shift)
-        self._segments = deque(segment.without(gone, shift) for segment in self._segments)
+
+        def is_gone(hashes: np.ndarray) -> np.ndarray:
+            return np.asarray(gone[buckets_of_keys(_unhash_keys(hashes), gone.size, rows)])
+
+        self._parts.drop(is_gone)
+        self._segments = deque(segment.without(gone, rows) for segment in self._segments)
         self._segment_bytes = sum(segment.nbytes for segment in self._segments)
 
     @property

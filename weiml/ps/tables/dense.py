@@ -224,7 +224,10 @@ class DenseTable:
         self._initialise(new)
 
     def drop_buckets(self, buckets: np.ndarray) -> None:
-        """Let the rows of these buckets go: they live elsewhere now."""
+        """Let the rows of these buckets go, changes included: they live elsewhere now."""
+        gone = np.zeros(self.num_buckets, np.bool_)
+        gone[buckets] = True
+        self.changes.drop(gone, self._rows)
         for bucket in map(int, buckets):
             if self._blocks.pop(bucket, None) is not None:
                 self._addresses[bucket] = 0

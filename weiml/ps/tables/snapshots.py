@@ -24,6 +24,8 @@ from weiml.ps.rows.store import RowStore
 __all__ = ["TableSnapshot"]
 
 _PIECE_BYTES = 1 << 20  # copied within a millisecond, and in cache when it is written
+_IN_RANGE = 4  # keys of a snapshot that a written key is compared with, about
+_ONE = np.uint64(1)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -65,15 +67,39 @@ def _put_back(
 
 
 @numba.njit(cache=True, nogil=True)
-def _count_buckets(keys: np.ndarray, counts: np.ndarray) -> None:
-    """Count keys by bucket; there are a power of two of them, two at least."""
+def _shift_of(ranges: int) -> np.uint64:
+    """Return how far to shift a hash for its range, of a power of two of them, two at least."""
     shift = np.uint64(64)
-    left = counts.size
-    while left > 1:
-        shift -= np.uint64(1)
-        left >>= 1
+    while ranges > 1:
+        shift -= _ONE
+        ranges >>= 1
+    return shift
+
+
+@numba.njit(cache=True, nogil=True)
+def _starts_of(keys: np.ndarray, ranges: int) -> np.ndarray:
+    """Return where each range of hashes starts in keys sorted by hash, and the end of the last."""
+    shift = _shift_of(ranges)
+    starts = np.zeros(ranges + 1, np.int64)
     for i in range(keys.size):
-        counts[mix64(keys[i]) >> shift] += 1
+        starts[(mix64(keys[i]) >> shift) + _ONE] += 1
+    for r in range(ranges):
+        starts[r + 1] += starts[r]
+    return starts
+
+
+@numba.njit(cache=True, nogil=True)
+def _among(keys: np.ndarray, some: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return which keys are among `some`, whose ranges of hashes start at `starts`."""
+    shift = _shift_of(starts.size - 1)
+    out = np.zeros(keys.size, np.bool_)
+    for i in range(keys.size):
+        at = mix64(keys[i]) >> shift
+        for k in range(starts[at], starts[at + _ONE]):
+            if some[k] == keys[i]:
+                out[i] = True
+                break
+    return out
 
 
 class TableSnapshot:
@@ -103,11 +129,15 @@ class TableSnapshot:
         self._store = store
         self._on_close = on_close
         self._row_bytes = 8 + 4 * store.payload_words
-        self._keys = keys
-        self._counts = store.bucket_counts()
-        if keys is not None:
-            self._counts = np.zeros(store.num_buckets, np.int64)
-            _count_buckets(np.require(keys, np.uint64, ["C", "W"]), self._counts)
+        self._keys: np.ndarray | None = None
+        if keys is None:
+            self._counts = store.bucket_counts()
+        else:
+            self._keys = np.require(keys, np.uint64, ["C", "W"])
+            # Each bucket is some ranges of hashes, of a power of two of them altogether.
+            ranges = max(store.num_buckets, 1 << (len(keys) // _IN_RANGE).bit_length())
+            self._starts = _starts_of(self._keys, ranges)
+            self._counts = np.diff(self._starts[:: ranges // store.num_buckets])
         self._missing: list[np.ndarray] = []
         self._aside = RowStore(store.num_buckets, store.payload_words + 1)
         self._walked = 0  # buckets before this one are done
@@ -126,6 +156,8 @@ class TableSnapshot:
         """Set aside what the rows of `keys` uint64 (n,) are; the table calls it before a write."""
         if self._walked:
             keys = keys[buckets_of_keys(keys, self._store.num_buckets) >= self._walked]
+        if self._keys is not None:
+            keys = keys[_among(keys, self._keys, self._starts)]
         kept, new = self._aside.find_or_insert(keys)
         if new.size:
             rows = self._store.find(keys[new])
