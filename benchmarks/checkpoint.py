@@ -221,6 +221,7 @@ def cases(quick: bool, rows: int | None = None) -> Iterator[Case]:
     with tempfile.TemporaryDirectory() as name:
         yield from storage_cases(Path(name), count, rounds)
         shutil.rmtree(name)
+        os.sync()  # what the disk has left to do for the cases before is not the pulls' concern
         pull_rows = min(count, QUICK_PULL_ROWS if quick else PULL_ROWS)
         yield pull_case(Path(name), pull_rows, rounds)
 

@@ -14,6 +14,7 @@ import asyncio
 import enum
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,7 @@ __all__ = ["NAMESPACE", "DeposedError", "Role", "ShardActor", "coordinator_name"
 
 NAMESPACE = "weiml-ps"
 """The Ray namespace of all groups."""
+_SWITCH_S = 5e-4  # after which a checkpoint's thread lets the event loop go on; Python has 5e-3
 _BUCKETS_A_COPY = 16
 
 log = logging.getLogger(__name__)
@@ -88,6 +90,7 @@ class ShardActor:
         epoch: int,
         role: str,
     ) -> None:
+        sys.setswitchinterval(_SWITCH_S)
         load_function_modules(config.function_modules)
         self.config = config
         self.role = Role(role)
