@@ -273,7 +273,12 @@ def storage_cases(folder: Path, rows: int, rounds: int) -> Iterator[Case]:
         seconds = alternating({"ours": lambda: load(shards, chain, check), **readers}, rounds)
         peer = min(readers, key=seconds.__getitem__)
         seconds["plain"] = seconds[peer]
-        yield rate_case(name, full, seconds, peer, rows, rounds)
+        others = "".join(
+            f"; {other}: {full.size / 1e6 / seconds[other]:,.0f} MB/s"
+            for other in readers
+            if other != peer
+        )
+        yield rate_case(name, full, seconds, peer, rows, rounds, others)
 
     keys = np.concatenate([keys for keys, _ in known])
     change(shards, rng.choice(keys, rows // 100, replace=False))
@@ -299,6 +304,7 @@ def rate_case(
     peer: str,
     rows: int,
     rounds: int,
+    others: str = "",
 ) -> Case:
     size = manifest.size
     return Case(
@@ -310,7 +316,7 @@ def rate_case(
         goal=f"at least half the disk's {'read' if 'read' in peer else 'write'} rate",
         holds=seconds["plain"] / seconds["ours"] >= 0.5,
         quality=f"{manifest.rows:,} rows, {size / 1e6:,.1f} MB in {seconds['ours']:.3f} s; "
-        f"every row equal after loading",
+        f"every row equal after loading{others}",
         regime=REGIME.format(rows=rows),
         n=rounds,
     )

@@ -32,13 +32,15 @@ from weiml.ps.rows.store_kernels import (
     set_payloads,
 )
 
-__all__ = ["RowStore"]
+__all__ = ["DEVIATIONS", "RowStore"]
 
 LARGE = 64 << 20
 """Bytes from which a store grows by little at a time; below it buckets double."""
 _STEP = 1.15  # growth of a bucket in a large store
 _SHRINK = 0.25  # a bucket emptier than this part of full gives memory back
-_DEVIATIONS = 3  # that a bucket may have more than its share of the rows that are expected
+DEVIATIONS = 3
+"""Standard deviations that a bucket is taken to have more than its share of expected rows at most:
+keys fall into buckets as if by chance, so about one in a thousand has more."""
 _SMALLEST = 8  # home slots of a bucket's first extent
 _SHORTEST_TAIL = 8  # at least what is looked at at first
 _LONGEST_TAIL = 256
@@ -305,7 +307,7 @@ class RowStore:
     def _room_for(self, rows: int) -> int:
         """Return the home slots in which nearly every bucket finds room when there are `rows`."""
         mean = rows / self.num_buckets
-        slots = math.ceil((mean + _DEVIATIONS * math.sqrt(mean)) / self.max_load)
+        slots = math.ceil((mean + DEVIATIONS * math.sqrt(mean)) / self.max_load)
         return -(-slots // self._group) * self._group
 
     def _capacity(self, buckets: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from weiml.errors import ConfigError, ParameterServerError
 from weiml.ps.partition import NUM_BUCKETS
 from weiml.ps.rows.blocks import Block
-from weiml.ps.rows.store import RowStore
+from weiml.ps.rows.store import DEVIATIONS, RowStore
 from weiml.ps.tables.changes import ChangeLog
 from weiml.ps.tables.config import TableConfig, check_name
 from weiml.ps.tables.expiry import Expiry
@@ -32,7 +32,6 @@ _LOG_BYTES = 64 << 20
 _LOG_SHARE = 32
 _SCAN_ROWS = 1 << 16  # rows that expiry looks at together
 _FEW_ROWS = 256  # of a bucket, for which no room is made in advance
-_SIGMAS = 3
 
 
 class SparseTable:
@@ -312,9 +311,8 @@ class SparseTable:
 
         Only worth it for rows that come in the order of a scan: see `RowStore.reserve`.
         """
-        # Keys fall into buckets as if by chance: one bucket in a thousand gets more than that. In
-        # small ones chance weighs more, and they grow fast.
-        most = np.where(rows < _FEW_ROWS, 0, rows + _SIGMAS * np.sqrt(rows))
+        # In small buckets chance weighs more, and they grow fast.
+        most = np.where(rows < _FEW_ROWS, 0, rows + DEVIATIONS * np.sqrt(rows))
         self.store.reserve(np.ceil(most).astype(np.int64))
 
     def remove_rows(self, keys: np.ndarray, sequence: int) -> None:
