@@ -1,9 +1,9 @@
-"""What the system can be told about large local files, beyond reading and writing.
+"""Large local files, read and written with less of the system's cache.
 
-They are read once, from the disk to memory that is used again for the next.
-
-What passes through the system's cache takes as much of its memory as it has bytes, pushes others
-out of it and costs the processor a copy; a file that is read to be loaded is not asked for again.
+What passes through the cache takes as much of its memory as it has bytes, pushes other files out of
+it and costs the processor a copy. A file that is read to be loaded is not asked for again, so it is
+read from the disk into memory that is used again for the next; one that is written is begun to be
+put on the disk at once, so that flushing it has less to wait for.
 """
 
 from __future__ import annotations

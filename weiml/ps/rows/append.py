@@ -1,7 +1,7 @@
 """Compiled loops of `RowStore` for rows that come sorted by hash: no search and no shifting.
 
-How slots lie in raw memory, and what `homes` and `shape` say, tells `row_search`; `fill` is
-described in `row_store_kernels`. Keys (uint64) and payloads (uint32 words) are given by address,
+How slots lie in raw memory, and what `homes` and `shape` say, tells `rows.search`; `fill` is
+described in `rows.store_kernels`. Keys (uint64) and payloads (uint32 words) are given by address,
 for they may lie where nobody may write.
 """
 

@@ -1,7 +1,7 @@
 """Rows by 64-bit key: key and payload side by side in buckets of open addressing, grown in place.
 
 It knows words of 32 bits, not what they mean. One writer; readers in other threads only while
-nobody writes. How a bucket is laid out says `row_search`.
+nobody writes. How a bucket is laid out says `rows.search`.
 
 A bucket that reaches `max_load` moves alone to a larger extent. The capacities that a bucket can
 have form a geometric series whose start is staggered over the buckets, so in a large store they

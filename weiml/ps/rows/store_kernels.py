@@ -1,6 +1,6 @@
 """Compiled loops of `RowStore` that insert, delete, move and scan rows, and copy payloads.
 
-How slots lie in raw memory, and what `homes` and `shape` say, tells `row_search`. `fill` int64
+How slots lie in raw memory, and what `homes` and `shape` say, tells `rows.search`. `fill` int64
 (buckets, 3): rows, rows at which the bucket must grow, slots that rows may lie in.
 """
 
