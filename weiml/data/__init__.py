@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from weiml.data.batches import BatchDataset, write_batches
-from weiml.data.download import ProgressCallback, rich_progress
-from weiml.data.feature_view import FeatureView
-from weiml.data.history import HistoryConfig, HistoryState, prefix_counts, prefix_sums
-from weiml.data.history_job import cut_blocks, describe_events
-from weiml.data.movielens import MovieLensSources
-from weiml.data.parquet import ParquetKeys
-from weiml.data.profiles import Profiles, time_columns
-from weiml.data.registry import (
+from weiml.data.batches import BatchDataset, BatchSource, ParquetKeys, read_ahead, write_batches
+from weiml.data.datasets import (
     DATASETS,
     Dataset,
+    MovieLensSources,
+    ProgressCallback,
+    SyntheticConfig,
     default_cache_dir,
     fetch,
+    generate_feed,
     list_datasets,
     register_dataset,
+    rich_progress,
+)
+from weiml.data.history import (
+    FeatureView,
+    HistoryConfig,
+    HistoryState,
+    Profiles,
+    cut_blocks,
+    describe_events,
+    prefix_counts,
+    prefix_sums,
+    time_columns,
 )
 from weiml.data.splits import SPLITS, split_by_time
-from weiml.data.stream import BatchSource, read_ahead
-from weiml.data.synthetic import SyntheticConfig, generate_feed
 
 __all__ = [
     "DATASETS",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import weiml
-from weiml.data.registry import default_cache_dir
+from weiml.data.datasets.registry import default_cache_dir
 from weiml.flow import StepContext, step
 from weiml.flow.manifest import digest_path
 from weiml.flow.source import package_digest

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from weiml.data.download import download, pip_download, rich_progress, verify_sha256
+from weiml.data.datasets.download import download, pip_download, rich_progress, verify_sha256
 from weiml.errors import FetchError
 
 CONTENT = b"0123456789" * 40_000

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weiml.data.history import (
+from weiml.data.history.state import (
     Counters,
     HistoryConfig,
     HistoryState,

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weiml.data.history import HistoryConfig, HistoryState
-from weiml.data.profiles import Profiles, time_columns
+from weiml.data.history.profiles import Profiles, time_columns
+from weiml.data.history.state import HistoryConfig, HistoryState
 from weiml.errors import DataError
 
 __all__ = ["cut_blocks", "describe_events"]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weiml.data.movielens import GENRES
-from weiml.data.synthetic import SyntheticConfig, generate_feed
+from weiml.data.datasets.movielens import GENRES
+from weiml.data.datasets.synthetic import SyntheticConfig, generate_feed
 from weiml.errors import ConfigError
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from weiml.data.movielens import GENRES
-from weiml.data.registry import Dataset, Workshop, register_dataset
+from weiml.data.datasets.movielens import GENRES
+from weiml.data.datasets.registry import Dataset, Workshop, register_dataset
 from weiml.errors import ConfigError
 
 __all__ = ["SyntheticConfig", "generate_feed"]
@@ -151,7 +151,7 @@ register_dataset(
         name="synthetic-feed",
         description="generated feed with the shape of MovieLens; choose events, users, items, seed",
         licence="none needed: generated",
-        home="weiml/data/synthetic.py",
+        home="weiml/data/datasets/synthetic.py",
         build=_build,
         config=SyntheticConfig(),
     )

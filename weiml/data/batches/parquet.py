@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from weiml.data.batches import rebatch
+from weiml.data.batches.dataset import rebatch
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.ps.rows.memory import address_of, load_u64

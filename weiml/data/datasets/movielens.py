@@ -19,8 +19,8 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.csv
 
-from weiml.data.download import download, pip_download, verify_sha256
-from weiml.data.registry import Dataset, Workshop, register_dataset
+from weiml.data.datasets.download import download, pip_download, verify_sha256
+from weiml.data.datasets.registry import Dataset, Workshop, register_dataset
 from weiml.errors import DataError, FetchError
 
 __all__ = [

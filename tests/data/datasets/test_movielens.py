@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from weiml.data.movielens import (
+from weiml.data.datasets.movielens import (
     GENRES,
     MovieLensSources,
     build_movielens,
@@ -19,7 +19,7 @@ from weiml.data.movielens import (
     read_wheel,
     split_title,
 )
-from weiml.data.registry import Workshop
+from weiml.data.datasets.registry import Workshop
 from weiml.errors import DataError, FetchError
 
 RATINGS = [(2, 3, 4, 900), (1, 2, 5, 800), (1, 1, 3, 900), (2, 1, 1, 900)]

@@ -5,7 +5,7 @@ import datetime
 import pyarrow as pa
 import pytest
 
-from weiml.data.profiles import Profiles, time_columns
+from weiml.data.history.profiles import Profiles, time_columns
 from weiml.errors import DataError
 
 PEOPLE = pa.table({"user_id": [5, 2, 9], "age": [50, 20, 90], "job": ["a", None, "c"]})

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from weiml.data.registry import (
+from weiml.data.datasets.registry import (
     DATASETS,
     Dataset,
     Workshop,
@@ -163,7 +163,7 @@ def test_processes_that_fetch_at_once_all_get_the_same_whole_folder(tmp_path: Pa
 
 
 def test_registering_gives_the_data_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("weiml.data.registry.DATASETS", {})
+    monkeypatch.setattr("weiml.data.datasets.registry.DATASETS", {})
     dataset = Dataset(name="own", description="", licence="", home="", build=build_toy)
     assert register_dataset(dataset) is dataset
     assert list_datasets() == [dataset]

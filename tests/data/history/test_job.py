@@ -13,7 +13,7 @@ from weiml.data import (
     describe_events,
     generate_feed,
 )
-from weiml.data.history_job import _check_whole
+from weiml.data.history.job import _check_whole
 from weiml.errors import DataError
 
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from weiml.config import from_mapping, nearest, parse_overrides, to_mapping
-from weiml.data.download import ProgressCallback
+from weiml.data.datasets.download import ProgressCallback
 from weiml.errors import FetchError
 
 __all__ = [

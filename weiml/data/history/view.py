@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from weiml.data.history import HistoryState
-from weiml.data.profiles import Profiles, time_columns
+from weiml.data.history.profiles import Profiles, time_columns
+from weiml.data.history.state import HistoryState
 from weiml.errors import DataError
 
 __all__ = ["FeatureView"]
@@ -27,7 +27,7 @@ class FeatureView:
     """What serving knows of users and items. Thread-safe.
 
     Example:
-        >>> from weiml.data.synthetic import SyntheticConfig, generate_feed
+        >>> from weiml.data.datasets.synthetic import SyntheticConfig, generate_feed
         >>> data = generate_feed(SyntheticConfig(events=50, users=5, items=9))
         >>> view = FeatureView(Profiles(data["users"], "user_id"),
         ...                    Profiles(data["items"], "item_id"), HistoryState())

@@ -1,0 +1,9 @@
+"""Batches on disk and as a stream: what training reads."""
+
+from __future__ import annotations
+
+from weiml.data.batches.dataset import BatchDataset, write_batches
+from weiml.data.batches.parquet import ParquetKeys
+from weiml.data.batches.source import BatchSource, read_ahead
+
+__all__ = ["BatchDataset", "BatchSource", "ParquetKeys", "read_ahead", "write_batches"]

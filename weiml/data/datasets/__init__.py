@@ -1,0 +1,29 @@
+"""Data sets by name: fetched or generated once, cached as canonical Parquet files."""
+
+from __future__ import annotations
+
+from weiml.data.datasets.download import ProgressCallback, rich_progress
+from weiml.data.datasets.movielens import MovieLensSources
+from weiml.data.datasets.registry import (
+    DATASETS,
+    Dataset,
+    default_cache_dir,
+    fetch,
+    list_datasets,
+    register_dataset,
+)
+from weiml.data.datasets.synthetic import SyntheticConfig, generate_feed
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "MovieLensSources",
+    "ProgressCallback",
+    "SyntheticConfig",
+    "default_cache_dir",
+    "fetch",
+    "generate_feed",
+    "list_datasets",
+    "register_dataset",
+    "rich_progress",
+]
