@@ -16,6 +16,7 @@ from weiml.data.datasets import (
     register_dataset,
     rich_progress,
 )
+from weiml.data.examples import Examples, Rate, RunOptions, col
 from weiml.data.history import (
     FeatureView,
     HistoryConfig,
@@ -27,6 +28,17 @@ from weiml.data.history import (
     prefix_sums,
     time_columns,
 )
+from weiml.data.sources import (
+    DailySink,
+    DailySource,
+    FeatureSink,
+    FeatureSource,
+    FileSink,
+    FileSource,
+    HourlySink,
+    HourlySource,
+    TableSource,
+)
 from weiml.data.splits import SPLITS, split_by_time
 
 __all__ = [
@@ -34,15 +46,28 @@ __all__ = [
     "SPLITS",
     "BatchDataset",
     "BatchSource",
+    "DailySink",
+    "DailySource",
     "Dataset",
+    "Examples",
+    "FeatureSink",
+    "FeatureSource",
     "FeatureView",
+    "FileSink",
+    "FileSource",
     "HistoryConfig",
     "HistoryState",
+    "HourlySink",
+    "HourlySource",
     "MovieLensSources",
     "ParquetKeys",
     "Profiles",
     "ProgressCallback",
+    "Rate",
+    "RunOptions",
     "SyntheticConfig",
+    "TableSource",
+    "col",
     "cut_blocks",
     "default_cache_dir",
     "describe_events",

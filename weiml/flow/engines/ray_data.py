@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 
+from weiml.data.ray_settings import ray_data_settings
 from weiml.flow.context import NodeContext
 from weiml.flow.engines.base import Engine, register_engine
 from weiml.flow.engines.ray_cluster import connect_ray
 from weiml.flow.graph import Node
 
 __all__ = ["RayDataEngine", "RayDataSession"]
-
-_MIB = 1024**2
-# A flow's own actors may hold all CPUs for a while; and we switch the bars off ourselves.
-_EXPECTED = ("does not have any available CPUs", "Progress bars disabled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,40 +44,13 @@ class RayDataEngine(Engine):
         """
         connect_ray(context)
         import ray
-        from ray.data import DataContext
 
         num_cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
         num_blocks = context.options.get("num_blocks") or 2 * num_cpus
-        changed = DataContext.get_current().copy()
-        changed.enable_progress_bars = False
-        changed.print_on_execution_start = False
-        changed.default_hash_shuffle_parallelism = num_blocks
-        changed.read_op_min_num_blocks = num_blocks
-        changed.shuffle_input_batch_bytes = 64 * _MIB
-        changed.execution_options.preserve_order = True  # the same input gives the same files
         settings = ExitStack()
-        settings.enter_context(DataContext.current(changed))
-        settings.enter_context(_quiet())
+        settings.enter_context(ray_data_settings(num_blocks))
         return RayDataSession(num_cpus=num_cpus, num_blocks=num_blocks, settings=settings)
 
     def close(self, session: RayDataSession) -> None:
         """Put Ray Data's context back."""
         session.settings.close()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Ray Data's notes on its executions off the screen; its log file gets them all."""
-    console = [h for h in logging.getLogger("ray.data").handlers if h.get_name() == "console"]
-    for handler in console:
-        handler.addFilter(_is_news)
-    try:
-        yield
-    finally:
-        for handler in console:
-            handler.removeFilter(_is_news)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    text = record.getMessage()
-    return record.levelno >= logging.WARNING and not any(known in text for known in _EXPECTED)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weiml.data import Examples
+from weiml.data.examples.joins import How
+
+ROWS = st.lists(
+    st.tuples(st.none() | st.integers(0, 4), st.sampled_from(["a", "b"])), min_size=0, max_size=8
+)
+
+
+def table(rows: list[tuple[int | None, str]], value: str) -> pa.Table:
+    return pa.table(
+        {
+            "k": pa.array([k for k, _ in rows], pa.int64()),
+            "l": pa.array([part for _, part in rows], pa.string()),
+            value: pa.array(range(len(rows)), pa.int64()),
+        }
+    )
+
+
+def expected(left: list[Any], right: list[Any], how: How) -> list[tuple[Any, ...]]:
+    pairs = [
+        (i, j)
+        for i, a in enumerate(left)
+        for j, b in enumerate(right)
+        if a == b and a[0] is not None
+    ]
+    matched, met = {i for i, _ in pairs}, {j for _, j in pairs}
+    rows: list[tuple[Any, ...]] = [(*left[i], i, j) for i, j in pairs]
+    alone = [(*left[i], i, None) for i in range(len(left)) if i not in matched]
+    rest = [(*right[j], None, j) for j in range(len(right)) if j not in met]
+    if how == "semi":
+        return [(*left[i], i) for i in sorted(matched)]
+    if how == "anti":
+        return [row[:-1] for row in alone]
+    rows += alone if how in ("left", "outer") else []
+    return rows + (rest if how in ("right", "outer") else [])
+
+
+@settings(max_examples=30)
+@given(left=ROWS, right=ROWS, partitions=st.sampled_from([1, 3]))
+@pytest.mark.parametrize("how", ["inner", "left", "right", "outer", "semi", "anti"])
+def test_joins_equal_their_definition_on_any_number_of_partitions(
+    how: How, left: list[Any], right: list[Any], partitions: int
+) -> None:
+    ours = Examples.of(table(left, "x")).using(partitions=partitions)
+    theirs = Examples.of(table(right, "y"))
+    wanted = sorted(expected(left, right, how), key=str)
+    for carry in (False, True) if how not in ("right", "outer") else (False,):
+        joined = ours.join(theirs, ["k", "l"], how, carry=carry).to_table()
+        rows = [tuple(row.values()) for row in joined.to_pylist()]
+        assert sorted(rows, key=str) == wanted
+
+
+def test_keys_whose_hashes_are_equal_but_not_they_do_not_meet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import weiml.data.examples.joins as joins
+
+    monkeypatch.setattr(joins, "key_of", _all_equal)
+    left, right = Examples.of(table([(1, "a"), (2, "a")], "x")), table([(2, "a")], "y")
+    joined = left.join_smaller(Examples.of(right), ["k", "l"]).to_table()
+    assert joined.to_pylist() == [{"k": 2, "l": "a", "x": 1, "y": 0}]
+
+
+def _all_equal(rows: pa.Table, names: object) -> Any:
+    return np.full(rows.num_rows, 7, np.uint64)
+
+
+def test_an_as_of_join_sees_nothing_of_its_own_time_or_later() -> None:
+    events = Examples.of(pa.table({"user": [1, 1, 1, 2], "t": [10, 20, 5, 20]}))
+    ages = Examples.of(pa.table({"user": [1, 1, 1], "t": [5, 20, 10], "age": [30, 50, 40]}))
+    for carry in (True, False):
+        joined = events.join_as_of(ages, "user", "t", carry=carry).to_table()
+        assert joined["age"].to_pylist() == [30, 40, None, None]
+        same = events.join_as_of(ages, "user", "t", same_time=True, carry=carry).to_table()
+        assert same["age"].to_pylist() == [40, 50, 30, None]
+        recent = events.join_as_of(ages, "user", "t", within="5s", carry=carry).to_table()
+        assert recent["age"].to_pylist() == [30, None, None, None]
+
+
+def test_impressions_are_labelled_within_the_window() -> None:
+    shown = Examples.of(pa.table({"id": ["a", "b", "a", "c"], "t": [0, 0, 100, 0]}))
+    clicked = Examples.of(pa.table({"ad": ["a", "a", "b"], "at": [90, 130, 61]}))
+    labelled = shown.label_by(
+        clicked, "id", "t", within="1m", clicks_on="ad", clicks_time="at"
+    ).to_table()
+    assert labelled["label"].to_pylist() == [0.0, 0.0, 1.0, 0.0]
+    assert labelled["label_delay"].to_pylist() == [None, None, 30, None]

@@ -1,0 +1,199 @@
+"""Aggregates by key, and counters and rates of what came within a window before each example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from typing_extensions import override
+
+from weiml.config import nearest
+from weiml.data.examples.columns import check_columns
+from weiml.data.examples.matching import check_key, key_of, times_of, window_sums
+from weiml.data.examples.wide import ByKey
+from weiml.errors import ConfigError, DataError
+
+__all__ = ["AGGREGATES", "Aggregate", "Counters", "Rate"]
+
+# What is computed of a piece, and how such parts are joined; the rest needs all values together.
+_PARTIAL = {"count": "sum", "sum": "sum", "min": "min", "max": "max", "any": "any", "all": "all"}
+AGGREGATES = (
+    *_PARTIAL,
+    *("mean", "count_distinct", "first", "last", "list", "stddev", "variance", "distinct"),
+)
+"""What can be computed of a group's values; missing ones are left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate(ByKey):
+    """One example a key, with aggregates by new name: ``{"clicks": ("click", "sum")}``.
+
+    ``("", "count")`` counts examples.
+    """
+
+    by: tuple[str, ...]
+    aggregates: Mapping[str, tuple[str, str]]
+
+    def __post_init__(self) -> None:
+        for name, (column, kind) in self.aggregates.items():
+            if kind not in AGGREGATES:
+                raise ConfigError(f"{name}: unknown aggregate {kind!r}{nearest(kind, AGGREGATES)}")
+            if not column and kind != "count":
+                raise ConfigError(f"{name}: {kind} needs a column")
+            if name in self.by:
+                raise ConfigError(f"an aggregate cannot have the name of its key {name!r}")
+
+    @property
+    @override
+    def keys(self) -> tuple[tuple[str, ...], ...]:
+        return (self.by,)
+
+    def __str__(self) -> str:
+        shown = [f"{kind}({column or '*'})" for column, kind in self.aggregates.values()]
+        return f"{', '.join(shown)} by {', '.join(self.by)}"
+
+    @property
+    def _is_partial(self) -> bool:
+        return all(kind in _PARTIAL for _, kind in self.aggregates.values())
+
+    @override
+    def output_schema(self, schemas: Sequence[pa.Schema]) -> pa.Schema:
+        check_key(schemas[0], self.by)
+        columns = [column for column, _ in self.aggregates.values() if column]
+        check_columns(schemas[0], columns, str(self))
+        try:
+            return self._whole(schemas[0].empty_table()).schema
+        except pa.ArrowException as error:
+            raise DataError(f"{self}: the types do not fit: {error}") from None
+
+    @override
+    def reduce_early(self, side: int, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        if not self._is_partial:
+            yield from tables
+            return
+        parts = [self._whole(table) for table in tables]
+        if parts:
+            yield self._joined(pa.concat_tables(parts))
+
+    @override
+    def combine(self, sides: Sequence[pa.Table], partition: int) -> pa.Table:
+        return self._joined(sides[0]) if self._is_partial else self._whole(sides[0])
+
+    def _whole(self, table: pa.Table) -> pa.Table:
+        wanted = [
+            (column, kind, None) if column else ([], "count_all", None)
+            for column, kind in self.aggregates.values()
+        ]
+        return self._grouped(table, wanted)
+
+    def _joined(self, parts: pa.Table) -> pa.Table:
+        wanted = [(name, _PARTIAL[kind], None) for name, (_, kind) in self.aggregates.items()]
+        return self._grouped(parts, wanted)
+
+    def _grouped(self, table: pa.Table, wanted: Sequence[Any]) -> pa.Table:
+        grouped = table.group_by(list(self.by), use_threads=False).aggregate(wanted)
+        return grouped.rename_columns([*self.by, *self.aggregates])  # keys come first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A rate with a prior: ``(sum + strength · prior) / (count + strength)``."""
+
+    of: str
+    prior: float
+    strength: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.strength <= 0:
+            raise ConfigError(f"strength must be above 0, got {self.strength}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counters(ByKey):
+    """What was counted of a key within windows strictly before each example's time.
+
+    Columns for each window: ``<prefix>_count_<window>``, ``<prefix>_<column>_<window>`` for each of
+    `sums`, and ``<prefix>_<name>_<window>`` for each of `rates`.
+    """
+
+    by: tuple[str, ...]
+    time: str
+    windows: Mapping[str, int | None]
+    """By name as it stands in columns, in the unit of the time column; None for all before."""
+    prefix: str
+    sums: tuple[str, ...] = ()
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.windows:
+            raise ConfigError("counters need at least one window")
+        for name, window in self.windows.items():
+            if window is not None and window <= 0:
+                raise ConfigError(f"window {name!r} must be longer than 0, got {window}")
+
+    @property
+    @override
+    def keys(self) -> tuple[tuple[str, ...], ...]:
+        return (self.by,)
+
+    def __str__(self) -> str:
+        return f"count by {', '.join(self.by)} in {', '.join(self.windows)}"
+
+    @override
+    def output_schema(self, schemas: Sequence[pa.Schema]) -> pa.Schema:
+        (schema,) = schemas
+        check_key(schema, self.by)
+        check_columns(schema, [self.time, *self._summed], str(self))
+        kind = schema.field(self.time).type
+        if not (pa.types.is_integer(kind) or pa.types.is_timestamp(kind)):
+            raise DataError(
+                f"{self}: time {self.time!r} must be integers or timestamps, got {kind}"
+            )
+        for name in self._summed:
+            kind = schema.field(name).type
+            if not (
+                pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+            ):
+                raise DataError(f"{self}: {name!r} cannot be summed, it is {kind}")
+        for new in self._fields():
+            if new.name in schema.names:
+                raise DataError(f"{self}: there is a column {new.name!r} already; choose a prefix")
+            schema = schema.append(new)
+        return schema
+
+    @override
+    def combine(self, sides: Sequence[pa.Table], partition: int) -> pa.Table:
+        (table,) = sides
+        keys, times = key_of(table, self.by), times_of(table, self.time)
+        names = self._summed
+        values = np.zeros((table.num_rows, len(names)))
+        for at, name in enumerate(names):
+            numbers = pc.fill_null(table[name].cast(pa.float64()), 0.0).to_numpy()
+            values[:, at] = np.nan_to_num(numbers, nan=0.0)
+        columns: list[np.ndarray] = []
+        for window in self.windows.values():
+            counts, sums = window_sums(keys, times, values, window)
+            columns += [counts.astype(np.int32)]
+            columns += [sums[:, names.index(name)].astype(np.float32) for name in self.sums]
+            for rate in self.rates.values():
+                total = sums[:, names.index(rate.of)] + rate.strength * rate.prior
+                columns += [(total / (counts + rate.strength)).astype(np.float32)]
+        for new, column in zip(self._fields(), columns, strict=True):
+            table = table.append_column(new, pa.array(column))
+        return table
+
+    @property
+    def _summed(self) -> list[str]:
+        return list(dict.fromkeys([*self.sums, *(rate.of for rate in self.rates.values())]))
+
+    def _fields(self) -> list[pa.Field]:
+        fields = []
+        for window in self.windows:
+            fields.append(pa.field(f"{self.prefix}_count_{window}", pa.int32()))
+            for name in (*self.sums, *self.rates):
+                fields.append(pa.field(f"{self.prefix}_{name}_{window}", pa.float32()))
+        return fields

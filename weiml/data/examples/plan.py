@@ -1,0 +1,242 @@
+"""A plan: what to read, and what to do with it; nothing of where it runs.
+
+A plan is a tree. Compiled, it is a list of branches: a head that yields pieces (parts of a source,
+or partitions of an exchange) and the chain of row operations that each piece goes through. Pieces
+are numbered across branches; the numbers, and with them the order of the examples and all that is
+drawn at random, depend on the plan alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import pyarrow as pa
+
+from weiml.data.examples.joins import AsOfJoin, Join
+from weiml.data.examples.rows import RowOperation, TableFunction, fitting
+from weiml.data.examples.wide import Repartition, WideOperation
+from weiml.data.sources import FeatureSource, Piece
+from weiml.errors import DataError
+
+__all__ = ["Branch", "Chained", "Exchange", "Exchanged", "Plan", "Read", "Union", "compile_plan"]
+
+CarryingJoin = Join | AsOfJoin
+
+_PARTITION_BYTES = 64 << 20  # of sources as they are kept, about four times as much in memory
+
+
+class Plan:
+    """A node of the tree; `schema` is that of the examples that come out."""
+
+    schema: pa.Schema
+    inputs: tuple[Plan, ...]
+
+    def num_bytes(self) -> int:
+        """Return the size of all that is read, where it is kept."""
+        return sum(plan.num_bytes() for plan in self.inputs)
+
+
+class Read(Plan):
+    """The examples of a source."""
+
+    def __init__(self, source: FeatureSource) -> None:
+        self.source = source
+        self.schema = source.schema()
+        self.inputs = ()
+
+    def __str__(self) -> str:
+        return f"read {self.source}"
+
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """The source's pieces, listed once."""
+        return self.source.pieces()
+
+    def num_bytes(self) -> int:
+        """Return the size of the source."""
+        return sum(piece.num_bytes for piece in self.pieces)
+
+
+class Chained(Plan):
+    """A row operation on the examples of another plan."""
+
+    def __init__(self, source: Plan, operation: RowOperation) -> None:
+        self.operation = operation
+        self.inputs = (source,)
+        self.schema = operation.output_schema(source.schema)
+
+    def __str__(self) -> str:
+        return str(self.operation)
+
+
+class Carried(Plan):
+    """A join that takes another plan's examples along to each piece: a small right side."""
+
+    def __init__(self, left: Plan, side: Plan, join: CarryingJoin) -> None:
+        self.join = join
+        self.side = side
+        self.inputs = (left,)
+        self.schema = join.output_schema([left.schema, side.schema])
+
+    def __str__(self) -> str:
+        return f"{self.join}, the right side carried along"
+
+
+class Exchanged(Plan):
+    """A wide operation on one or two plans' examples."""
+
+    def __init__(self, sides: Sequence[Plan], operation: WideOperation) -> None:
+        self.operation = operation
+        self.inputs = tuple(sides)
+        self.schema = operation.output_schema([side.schema for side in sides])
+
+    def __str__(self) -> str:
+        return str(self.operation)
+
+
+class Union(Plan):
+    """The examples of several plans, one after the other."""
+
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        self.inputs = tuple(plans)
+        self.schema = plans[0].schema
+        for plan in plans:
+            if not plan.schema.equals(self.schema):
+                raise DataError(
+                    f"only examples of the same columns can be put together, got {self.schema} "
+                    f"and {plan.schema}"
+                )
+
+    def __str__(self) -> str:
+        return "union"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """The head of a branch whose pieces are partitions."""
+
+    operation: WideOperation
+    sides: tuple[tuple[Branch, ...], ...]
+    schemas: tuple[pa.Schema, ...]
+    schema: pa.Schema
+    partitions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """Pieces, the first of which has number `first`, and the chain that each goes through."""
+
+    head: tuple[Piece, ...] | Exchange
+    schema: pa.Schema
+    """What the head yields."""
+    operations: tuple[RowOperation, ...] = ()
+    schemas: tuple[pa.Schema, ...] = ()
+    """What each operation makes of it."""
+    first: int = 0
+
+    @property
+    def num_pieces(self) -> int:
+        """How many pieces there are."""
+        return self.head.partitions if isinstance(self.head, Exchange) else len(self.head)
+
+    def then(self, operation: RowOperation, schema: pa.Schema) -> Branch:
+        """Return the branch with one more operation."""
+        chain, schemas = (*self.operations, operation), (*self.schemas, schema)
+        return replace(self, operations=chain, schemas=schemas)
+
+    def run(self, piece: int, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """Yield what the chain makes of the tables of one piece; empty tables are left out."""
+        chain = [
+            (operation, operation.start(piece), schema)
+            for operation, schema in zip(self.operations, self.schemas, strict=True)
+        ]
+        for table in tables:
+            done = _through(chain, table)
+            if done.num_rows:
+                yield done
+
+
+def _through(
+    chain: Sequence[tuple[RowOperation, TableFunction, pa.Schema]], table: pa.Table
+) -> pa.Table:
+    for operation, function, schema in chain:
+        if table.num_rows == 0:
+            return table
+        table = fitting(schema, function(table), operation)
+    return table
+
+
+class Bring(Protocol):
+    """Makes the row operation that takes a small side along."""
+
+    def __call__(self, plan: Carried) -> RowOperation:
+        """Collect the side."""
+
+
+def compile_plan(plan: Plan, partitions: int | None, bring: Bring) -> tuple[Branch, ...]:
+    """Return the branches of a plan, numbered.
+
+    Args:
+        plan: the tree.
+        partitions: of each exchange; by the size of what is read if None.
+        bring: how small sides are collected.
+    """
+    branches = []
+    at = 0
+    for branch in _branches(plan, partitions, bring):
+        branches.append(replace(_pruned(branch), first=at))
+        at += branch.num_pieces
+    return tuple(branches)
+
+
+def _branches(plan: Plan, partitions: int | None, bring: Bring) -> list[Branch]:
+    if isinstance(plan, Read):
+        return [Branch(head=tuple(plan.pieces), schema=plan.schema)]
+    if isinstance(plan, Exchanged):
+        return [_exchange(plan, partitions, bring)]
+    below = [branch for source in plan.inputs for branch in _branches(source, partitions, bring)]
+    if isinstance(plan, Chained):
+        return [branch.then(plan.operation, plan.schema) for branch in below]
+    if isinstance(plan, Carried):
+        operation = bring(plan)
+        return [branch.then(operation, plan.schema) for branch in below]
+    return below
+
+
+def _exchange(plan: Exchanged, partitions: int | None, bring: Bring) -> Branch:
+    sides = tuple(compile_plan(source, partitions, bring) for source in plan.inputs)
+    if isinstance(plan.operation, Repartition):
+        count = plan.operation.partitions
+    else:
+        count = partitions or max(1, math.ceil(plan.num_bytes() / _PARTITION_BYTES))
+    head = Exchange(
+        operation=plan.operation,
+        sides=sides,
+        schemas=tuple(source.schema for source in plan.inputs),
+        schema=plan.schema,
+        partitions=count,
+    )
+    return Branch(head=head, schema=plan.schema)
+
+
+def _pruned(branch: Branch) -> Branch:
+    """Read only the columns that the chain needs."""
+    if isinstance(branch.head, Exchange) or not branch.operations:
+        return branch
+    inputs = (branch.schema, *branch.schemas)
+    wanted: frozenset[str] | None = frozenset(branch.schemas[-1].names)
+    for operation, before in zip(reversed(branch.operations), reversed(inputs[:-1]), strict=True):
+        wanted = None if wanted is None else operation.needed(wanted, before)
+    if wanted is None or wanted >= set(branch.schema.names):
+        return branch
+    kept = [field for field in branch.schema if field.name in wanted]
+    schema = pa.schema(kept or [branch.schema.field(0)])  # one column tells how many there are
+    schemas: list[pa.Schema] = []
+    for operation in branch.operations:
+        before = schemas[-1] if schemas else schema
+        schemas.append(operation.start(0)(before.empty_table()).schema)
+    return replace(branch, schema=schema, schemas=tuple(schemas))
