@@ -66,6 +66,8 @@ def test_counters_and_rates_use_their_prior() -> None:
     assert table["ad_click_all"].to_pylist() == [0.0, 1.0, 1.0, 0.0]
     assert table["ad_ctr_all"].to_pylist() == pytest.approx([0.5, 2 / 3, 0.5, 0.5])
     assert table.schema.equals(counted.schema)
+    later = Examples.of(log).with_counters("ad", "t", None, delay="1h").to_table()
+    assert later["ad_count_all"].to_pylist() == [0, 0, 2, 0]
 
 
 def test_settings_that_make_no_sense_are_told() -> None:

@@ -318,12 +318,10 @@ def test_ray_gives_the_same_examples_in_the_same_order(ray_session: None, tmp_pa
         .shuffle(3)
         .using(partitions=3)
     )
-    grouped = plan.union(plan).group_aggregate("name", n="count", clicks=("label", "sum"))
-    outer = plan.join(Examples.of(ITEMS).select("item", other="name"), "item", "outer", carry=False)
-    for each in (grouped, outer):
-        assert each.using(engine="ray").to_table().equals(each.using(engine="local").to_table())
-    folder = grouped.using(engine="ray").write(FileSink(f"{tmp_path}/out"))
-    assert FileSource(folder).read().to_table().equals(grouped.to_table())
+    named = Examples.of(ITEMS).select("item", other="name")
+    outer = plan.join(named, "item", "outer", carry=False)
+    folder = outer.using(engine="ray").write(FileSink(f"{tmp_path}/out"))
+    assert FileSource(folder).read().to_table().equals(outer.to_table())
 
 
 def test_ray_tells_errors_as_they_are(ray_session: None, tmp_path: Path) -> None:

@@ -49,18 +49,20 @@ def test_the_last_row_before_is_found(
         assert at == (max(known)[1] if known else -1)
 
 
-@given(rows=ROWS, window=st.none() | st.integers(1, 6))
+@given(rows=ROWS, window=st.none() | st.integers(1, 6), delay=st.integers(0, 3))
 def test_windows_hold_what_is_strictly_before(
-    rows: list[tuple[int, int]], window: int | None
+    rows: list[tuple[int, int]], window: int | None, delay: int
 ) -> None:
     keys, times = split(rows)
     values = np.arange(1.0, len(rows) + 1).reshape(-1, 1)
-    counts, sums = window_sums(keys, times, values, window)
+    counts, sums = window_sums(keys, times, values, window, delay)
     for i, (key, time) in enumerate(rows):
         seen = [
             j
             for j, (other, then) in enumerate(rows)
-            if other == key != 0 and then < time and (window is None or time - then <= window)
+            if other == key != 0
+            and then < time - delay
+            and (window is None or time - then <= window)
         ]
         assert counts[i] == len(seen)
         assert sums[i, 0] == sum(j + 1 for j in seen)

@@ -114,7 +114,7 @@ class Rate:
 
 @dataclass(frozen=True, kw_only=True)
 class Counters(ByKey):
-    """What was counted of a key within windows strictly before each example's time.
+    """What was counted of a key within windows strictly before each example's time less a delay.
 
     Columns for each window: ``<prefix>_count_<window>``, ``<prefix>_<column>_<window>`` for each of
     `sums`, and ``<prefix>_<name>_<window>`` for each of `rates`.
@@ -127,10 +127,14 @@ class Counters(ByKey):
     prefix: str
     sums: tuple[str, ...] = ()
     rates: Mapping[str, Rate] = field(default_factory=dict)
+    delay: int = 0
+    """How long before an example another must be to be known, in the unit of the time column."""
 
     def __post_init__(self) -> None:
         if not self.windows:
             raise ConfigError("counters need at least one window")
+        if self.delay < 0:
+            raise ConfigError(f"delay must be at least 0, got {self.delay}")
         for name, window in self.windows.items():
             if window is not None and window <= 0:
                 raise ConfigError(f"window {name!r} must be longer than 0, got {window}")
@@ -176,7 +180,7 @@ class Counters(ByKey):
             values[:, at] = np.nan_to_num(numbers, nan=0.0)
         columns: list[np.ndarray] = []
         for window in self.windows.values():
-            counts, sums = window_sums(keys, times, values, window)
+            counts, sums = window_sums(keys, times, values, window, self.delay)
             columns += [counts.astype(np.int32)]
             columns += [sums[:, names.index(name)].astype(np.float32) for name in self.sums]
             for rate in self.rates.values():

@@ -309,6 +309,7 @@ class Examples:
         *,
         sums: Columns = (),
         rates: Mapping[str, Rate] | None = None,
+        delay: Window = 0,
         prefix: str | None = None,
     ) -> Examples:
         """Add what happened to the key within windows before each example, strictly before it.
@@ -319,6 +320,8 @@ class Examples:
             windows: lengths such as ``("1h", "7d", None)``; None counts all before.
             sums: columns to sum.
             rates: ratios with a prior, by name: ``{"ctr": Rate(of="click", prior=0.01)}``.
+            delay: how long it takes until a row is known whole. What counts labels needs the time
+                in which they may still come, or it sees the future.
             prefix: of the new columns; the key columns' names by default.
         """
         keys = _names(by)
@@ -331,6 +334,7 @@ class Examples:
             prefix=prefix or "_".join(keys),
             sums=_names(sums),
             rates=dict(rates or {}),
+            delay=self._length(delay, time) or 0,
         )
         return self._exchanged(operation)
 

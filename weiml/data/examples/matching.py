@@ -228,15 +228,16 @@ def _last_before(
 
 
 def window_sums(
-    keys: np.ndarray, times: np.ndarray, values: np.ndarray, window: int | None
+    keys: np.ndarray, times: np.ndarray, values: np.ndarray, window: int | None, delay: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return count and sums of each key's rows within ``[time - window, time)`` of each row.
+    """Return count and sums of each key's rows within ``[time - window, time - delay)`` of each.
 
     Args:
         keys: uint64 ``(n,)``; rows of key 0 see nothing.
         times: int64 ``(n,)``, any order.
         values: float64 ``(n, m)``, to be summed.
         window: how far back to look, in the unit of `times`; to the beginning if None.
+        delay: how long a row takes to be known.
 
     Returns:
         int64 ``(n,)`` and float64 ``(n, m)``. Sums are differences of running sums: exact where
@@ -245,13 +246,18 @@ def window_sums(
     order = np.lexsort((times, keys))
     reach = np.iinfo(np.int64).max if window is None else window
     values = np.ascontiguousarray(values, np.float64)
-    counts, sums = _window_sums(keys, times, order, values, reach)
+    counts, sums = _window_sums(keys, times, order, values, reach, delay)
     return counts, sums
 
 
 @numba.njit(nogil=True, cache=True)
 def _window_sums(
-    keys: np.ndarray, times: np.ndarray, order: np.ndarray, values: np.ndarray, window: int
+    keys: np.ndarray,
+    times: np.ndarray,
+    order: np.ndarray,
+    values: np.ndarray,
+    window: int,
+    delay: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     n, m = values.shape
     counts = np.zeros(n, np.int64)
@@ -266,7 +272,7 @@ def _window_sums(
         upto[place + 1] = upto[place] + values[row]
         if keys[row] == 0:
             continue
-        while times[order[last]] < times[row]:
+        while times[order[last]] < times[row] - delay:
             last += 1
         while first < last and times[row] - times[order[first]] > window:
             first += 1
