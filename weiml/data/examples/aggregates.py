@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from weiml.config import nearest
 from weiml.data.examples.columns import check_columns
-from weiml.data.examples.matching import check_key, key_of, times_of, window_sums
+from weiml.data.examples.keys import check_key, key_of, times_of
+from weiml.data.examples.past import window_sums
 from weiml.data.examples.wide import ByKey
 from weiml.errors import ConfigError, DataError
 

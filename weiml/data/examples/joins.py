@@ -17,14 +17,9 @@ from typing_extensions import override
 
 from weiml.config import nearest
 from weiml.data.examples.columns import check_columns
-from weiml.data.examples.matching import (
-    KeyIndex,
-    SortedTimes,
-    attribute_clicks,
-    check_key,
-    key_of,
-    times_of,
-)
+from weiml.data.examples.keys import check_key, key_of, times_of
+from weiml.data.examples.matching import KeyIndex
+from weiml.data.examples.past import SortedTimes, attribute_clicks
 from weiml.data.examples.wide import ByKey, Carrying
 from weiml.errors import ConfigError, DataError
 

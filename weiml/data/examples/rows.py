@@ -20,7 +20,7 @@ from weiml.data.examples.columns import (
     expression_type,
     keep,
 )
-from weiml.data.examples.matching import check_key, key_of
+from weiml.data.examples.keys import check_key, key_of
 from weiml.errors import ConfigError, DataError
 from weiml.features.transforms import Fitted
 from weiml.hashing import cross_keys, feature_seed

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from typing_extensions import override
 
-from weiml.data.examples.matching import check_key, key_of
+from weiml.data.examples.keys import check_key, key_of
 from weiml.errors import ConfigError
 
 __all__ = ["Assign", "ByKey", "Carrying", "Repartition", "Shuffle", "WideOperation"]
