@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from weiml.data.batches import BatchDataset, BatchSource, ParquetKeys, read_ahead, write_batches
+from weiml.data.batches import (
+    BatchDataset,
+    BatchSink,
+    BatchSource,
+    ParquetKeys,
+    read_ahead,
+    write_batches,
+)
 from weiml.data.datasets import (
     DATASETS,
     Dataset,
@@ -45,6 +52,7 @@ __all__ = [
     "DATASETS",
     "SPLITS",
     "BatchDataset",
+    "BatchSink",
     "BatchSource",
     "DailySink",
     "DailySource",

@@ -22,7 +22,7 @@ import pyarrow.ipc
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch, FeatureEncoder, FeatureSpec
 
-__all__ = ["BatchDataset", "rebatch", "write_batches"]
+__all__ = ["BatchDataset", "publish", "rebatch", "write_batches", "write_parts"]
 
 _FORMAT = 1
 _MANIFEST = "dataset.json"
@@ -58,14 +58,21 @@ def write_batches(
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.writing")
     aside.mkdir(parents=True)
     try:
-        manifest = _write_parts(batches, aside, examples_per_part)
-        if encoder is not None:
-            encoder.save(aside / _ENCODER)
-            manifest["spec"] = encoder.spec.to_mapping()
-        (aside / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        os.rename(aside, target)  # also replaces an empty folder
+        manifest = write_parts(batches, aside, examples_per_part)
+        return publish(aside, target, manifest, encoder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def publish(
+    aside: Path, target: Path, manifest: dict[str, Any], encoder: FeatureEncoder | None
+) -> BatchDataset:
+    """Give a folder of parts its manifest and its name, and open it."""
+    if encoder is not None:
+        encoder.save(aside / _ENCODER)
+        manifest["spec"] = encoder.spec.to_mapping()
+    (aside / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    os.rename(aside, target)  # also replaces an empty folder
     return BatchDataset.open(target)
 
 
@@ -253,9 +260,17 @@ def rebatch(pieces: Iterable[Batch], batch_size: int, drop_last: bool) -> Iterat
         yield rest
 
 
-def _write_parts(
-    batches: Iterable[Batch | pa.Table], folder: Path, examples_per_part: int
+def write_parts(
+    batches: Iterable[Batch | pa.Table],
+    folder: Path,
+    examples_per_part: int,
+    prefix: str = "part",
 ) -> dict[str, Any]:
+    """Write batches, in order, as part files, and return the manifest of these.
+
+    Raises:
+        DataError: there is no batch, or their columns differ.
+    """
     given = (Batch.from_arrow(b) if isinstance(b, pa.Table) else b for b in batches)
     parts: list[dict[str, Any]] = []
     totals = {"keys": 0, "positives": 0}
@@ -268,7 +283,7 @@ def _write_parts(
                 f"{(batch.slots, batch.dense_names)}"
             )
         names = (batch.slots, batch.dense_names)
-        path = folder / f"part-{len(parts):05d}.arrow"
+        path = folder / f"{prefix}-{len(parts):05d}.arrow"
         _write_table(batch.to_arrow(), path)
         parts.append(
             {"file": path.name, "examples": batch.num_examples, "bytes": path.stat().st_size}

@@ -28,6 +28,7 @@ from weiml.data.examples.plan import (
 from weiml.data.examples.rows import (
     Apply,
     Compute,
+    Encode,
     Filter,
     HashRange,
     MapTables,
@@ -42,6 +43,7 @@ from weiml.data.examples.windows import Window, window_name, window_seconds
 from weiml.data.sources import FeatureSink, FeatureSource, TableSource
 from weiml.data.splits import SPLITS, split_by_time
 from weiml.errors import ConfigError, DataError
+from weiml.features import FeatureEncoder
 from weiml.features.transforms import Accumulator, Fitted, Transform
 
 __all__ = ["Examples", "RunOptions"]
@@ -169,6 +171,14 @@ class Examples:
         """
         fitted = transform if isinstance(transform, Fitted) else self.fit(transform)
         return self._then(Apply(fitted=fitted))
+
+    def encode(self, encoder: FeatureEncoder) -> Examples:
+        """Encode to batches: what comes out are the columns of `Batch.to_arrow`, for a `BatchSink`.
+
+        Raises:
+            DataError: the encoder is not fitted, or a column is missing or of the wrong type.
+        """
+        return self._then(Encode(encoder=encoder))
 
     def map(self, function: TableFunction, *, schema: pa.Schema | None = None) -> Examples:
         """Apply a function from `pyarrow.Table` to `pyarrow.Table`; it sees blocks of examples.

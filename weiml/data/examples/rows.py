@@ -22,12 +22,14 @@ from weiml.data.examples.columns import (
 )
 from weiml.data.examples.keys import check_key, key_of
 from weiml.errors import ConfigError, DataError
+from weiml.features import FeatureEncoder
 from weiml.features.transforms import Fitted
 from weiml.hashing import cross_keys, feature_seed
 
 __all__ = [
     "Apply",
     "Compute",
+    "Encode",
     "Filter",
     "HashRange",
     "MapTables",
@@ -242,6 +244,28 @@ class Apply(RowOperation):
     @override
     def start(self, piece: int) -> TableFunction:
         return self.fitted.apply
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encode(RowOperation):
+    """Encode examples to the columns of a batch, as `Batch.to_arrow` gives them."""
+
+    encoder: FeatureEncoder
+    labels: bool = True
+
+    def __str__(self) -> str:
+        return f"encode {len(self.encoder.spec.features)} features"
+
+    @override
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        return self._encoded(schema.empty_table()).schema
+
+    @override
+    def start(self, piece: int) -> TableFunction:
+        return self._encoded
+
+    def _encoded(self, table: pa.Table) -> pa.Table:
+        return self.encoder.encode(table, labels=self.labels).to_arrow()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from weiml.data import BatchDataset, BatchSink, Examples, col, write_batches
+from weiml.errors import DataError
+from weiml.features import Categorical, Continuous, FeatureEncoder, FeatureSpec
+
+
+def raw(n: int, seed: int) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    return pa.table(
+        {
+            "user_id": rng.integers(0, 9, n),
+            "item_id": rng.integers(0, 5, n),
+            "age": rng.random(n),
+            "timestamp": np.arange(n),
+            "label": rng.integers(0, 2, n),
+        }
+    )
+
+
+TABLES = [raw(50, 1), raw(30, 2)]
+ENCODER = FeatureEncoder(FeatureSpec(features=(Categorical("user_id"), Continuous("age")))).fit(
+    pa.concat_tables(TABLES)
+)
+
+
+def test_encoded_examples_are_those_of_the_encoder(tmp_path: Path) -> None:
+    sink = BatchSink(tmp_path / "out", encoder=ENCODER, examples_per_part=20)
+    dataset = Examples.of(TABLES).encode(ENCODER).write(sink)
+    assert isinstance(dataset, BatchDataset)
+    tables = [ENCODER.encode(table) for table in TABLES]
+    expected = write_batches(tables, tmp_path / "expected", encoder=ENCODER)
+    ours, theirs = dataset.read(), expected.read()
+    for name in ("labels", "dense", "keys", "offsets", "groups", "times"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    assert dataset.counts == expected.counts
+    assert dataset.spec == ENCODER.spec
+    assert dataset.encoder().encode(TABLES[0]).keys.size == 50
+
+
+def test_no_examples_make_a_data_set_with_columns(tmp_path: Path) -> None:
+    none = Examples.of(TABLES).filter(col("age") > 2).encode(ENCODER)
+    dataset = none.write(BatchSink(tmp_path / "out"))
+    assert dataset.num_examples == 0
+    assert dataset.slots == ("user_id",)
+
+
+def test_what_is_not_encoded_and_a_full_folder_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a batch"):
+        Examples.of(TABLES).write(BatchSink(tmp_path / "out"))
+    with pytest.raises(DataError, match="'user_id' is missing"):
+        Examples.of(TABLES).drop("user_id").encode(ENCODER)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(DataError, match="not empty"):
+        Examples.of(TABLES).encode(ENCODER).write(BatchSink(tmp_path / "out"))
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]

@@ -1,0 +1,89 @@
+"""A data set of batches as a sink: pieces are written wherever they are encoded."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from typing_extensions import override
+
+from weiml.data.batches.dataset import BatchDataset, publish, write_parts
+from weiml.data.sources import FeatureSink, SinkWriter
+from weiml.errors import ConfigError, DataError
+from weiml.features import Batch, FeatureEncoder
+
+__all__ = ["BatchSink"]
+
+
+class BatchSink(FeatureSink):
+    """A new folder of batches, for `Examples.encode(…).write(…)`, which returns a `BatchDataset`.
+
+    Args:
+        folder: a folder on a file system that all workers share; one that exists must be empty.
+        encoder: kept beside the data, for whoever trains on it.
+        examples_per_part: at most; also the unit of reading and of shuffling.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        encoder: FeatureEncoder | None = None,
+        examples_per_part: int = 1 << 16,
+    ) -> None:
+        if examples_per_part < 1:
+            raise ConfigError(f"examples_per_part must be at least 1, got {examples_per_part}")
+        self.folder = Path(folder).absolute()
+        self.encoder = encoder
+        self.examples_per_part = examples_per_part
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @override
+    def open(self, schema: pa.Schema) -> SinkWriter:
+        """Prepare the folder.
+
+        Raises:
+            DataError: the examples are not encoded, or the folder is not empty.
+        """
+        empty = Batch.from_arrow(schema.empty_table())
+        if self.folder.is_dir() and any(self.folder.iterdir()):
+            raise DataError(f"{self.folder} is not empty: datasets are written to a new folder")
+        aside = self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex[:12]}.writing")
+        aside.mkdir(parents=True)
+        return _BatchWriter(aside, self.folder, empty, self.encoder, self.examples_per_part)
+
+
+@dataclass
+class _BatchWriter(SinkWriter):
+    aside: Path
+    folder: Path
+    empty: Batch
+    encoder: FeatureEncoder | None
+    examples_per_part: int
+
+    @override
+    def write(self, piece: int, tables: Iterable[pa.Table]) -> dict[str, Any]:
+        return write_parts(tables, self.aside, self.examples_per_part, f"part-{piece:05d}")
+
+    @override
+    def commit(self, written: list[Any]) -> BatchDataset:
+        manifests = written or [write_parts([self.empty], self.aside, self.examples_per_part)]
+        whole = dict(manifests[0])
+        whole["parts"] = [part for manifest in manifests for part in manifest["parts"]]
+        whole["num_examples"] = sum(manifest["num_examples"] for manifest in manifests)
+        whole["counts"] = {
+            name: sum(manifest["counts"][name] for manifest in manifests)
+            for name in whole["counts"]
+        }
+        return publish(self.aside, self.folder, whole, self.encoder)
+
+    @override
+    def abort(self) -> None:
+        shutil.rmtree(self.aside, ignore_errors=True)
