@@ -18,17 +18,18 @@ _EXPECTED = (
 
 
 @contextmanager
-def ray_data_settings(num_blocks: int) -> Iterator[None]:
+def ray_data_settings(num_blocks: int, *, bars: bool = False) -> Iterator[None]:
     """Set Ray Data's context for a while; what it logs below a warning goes to its log file only.
 
     Args:
         num_blocks: how many blocks or partitions where nobody says; Ray's own default of 200 is
             for clusters.
+        bars: show Ray Data's progress bars.
     """
     from ray.data import DataContext
 
     changed = DataContext.get_current().copy()
-    changed.enable_progress_bars = False
+    changed.enable_progress_bars = bars
     changed.print_on_execution_start = False
     changed.default_hash_shuffle_parallelism = num_blocks
     changed.read_op_min_num_blocks = num_blocks

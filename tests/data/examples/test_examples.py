@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +302,15 @@ def test_show_and_explain_read_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert repr(plan).startswith("Examples(item: int64, name: string")
 
 
+def test_progress_tells_of_each_piece() -> None:
+    told: list[tuple[str, float | None, float | None]] = []
+    several().shuffle().using(progress=lambda *at: told.append(at), partitions=2).count()
+    assert told == [
+        *(("3 pieces", i + 1.0, 3.0) for i in range(3)),
+        *(("shuffle 0", i + 1.0, 2.0) for i in range(2)),
+    ]
+
+
 def test_an_abandoned_reader_leaves_no_thread_running() -> None:
     tables = several().iter_tables()
     next(tables)
@@ -322,6 +333,23 @@ def test_ray_gives_the_same_examples_in_the_same_order(ray_session: None, tmp_pa
     outer = plan.join(named, "item", "outer", carry=False)
     folder = outer.using(engine="ray").write(FileSink(f"{tmp_path}/out"))
     assert FileSource(folder).read().to_table().equals(outer.to_table())
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_costs_nothing(ray_session: None, tmp_path: Path) -> None:
+    flag = tmp_path / "died"
+
+    def dies_once(table: pa.Table) -> pa.Table:
+        if table.num_rows and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return table
+
+    plan = several().map(dies_once).shuffle(2).using(partitions=3, engine="ray")
+    folder = plan.write(FileSink(f"{tmp_path}/out"))
+    assert flag.exists()
+    expected = several().shuffle(2).using(partitions=3).to_table()
+    assert FileSource(folder).read().to_table().equals(expected)
 
 
 def test_ray_tells_errors_as_they_are(ray_session: None, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from typing_extensions import override
 
+from weiml.data.datasets import ProgressCallback
 from weiml.data.examples.plan import Branch, Carried, Exchange, Plan, compile_plan
 from weiml.data.examples.rows import RowOperation, TableFunction
 from weiml.data.examples.wide import Carrying, WideOperation
@@ -50,8 +51,11 @@ class CarriedSide(RowOperation):
 class Engine(ABC):
     """Runs plans."""
 
-    def __init__(self, partitions: int | None = None) -> None:
+    def __init__(
+        self, partitions: int | None = None, progress: ProgressCallback | None = None
+    ) -> None:
         self.partitions = partitions
+        self.progress = progress
 
     def compile(self, plan: Plan) -> tuple[Branch, ...]:
         """Return the plan's branches; small sides are collected on the way."""
@@ -108,16 +112,24 @@ class LocalEngine(Engine):
         workers = os.cpu_count() or 1
         with ThreadPoolExecutor(workers, thread_name_prefix="examples") as pool:
             running: deque[Future[Any]] = deque()
+            total = sum(branch.num_pieces for branch in branches)
             try:
-                for task in self._tasks(branches, ending):
+                for done, task in enumerate(self._tasks(branches, ending)):
                     running.append(pool.submit(task))
                     if len(running) > workers:
                         yield from _kept(running.popleft())
+                        self._tell(branches, done - workers + 1, total)
                 while running:
                     yield from _kept(running.popleft())
+                    self._tell(branches, total - len(running), total)
             finally:
                 for waiting in running:
                     waiting.cancel()
+
+    def _tell(self, branches: Sequence[Branch], done: int, total: int) -> None:
+        if self.progress is not None:
+            heads = {str(branch) for branch in branches}
+            self.progress(" and ".join(sorted(heads)), float(done), float(total))
 
     def _tasks(self, branches: Sequence[Branch], ending: Ending) -> Iterator[Callable[[], Any]]:
         for branch in branches:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weiml.data.datasets import ProgressCallback
 from weiml.data.examples.aggregates import Aggregate, Counters, Rate
 from weiml.data.examples.columns import Expression, check_columns
 from weiml.data.examples.display import explained, table_text
@@ -65,6 +66,8 @@ class RunOptions:
     """Up to which size the right side of a join is carried along where nobody says."""
     partitions: int | None = None
     """Of exchanges; one for each 64 MiB of the sources if None."""
+    progress: ProgressCallback | None = None
+    """Told ``(what, pieces done, pieces in all)``; on Ray it switches Ray Data's own bars on."""
 
     def __post_init__(self) -> None:
         if self.engine not in ("auto", "local", "ray"):
@@ -515,13 +518,13 @@ class Examples:
             small = self.plan.num_bytes() <= self.options.local_bytes
             chosen = "local" if small else "ray"
         if chosen == "local":
-            yield LocalEngine(self.options.partitions)
+            yield LocalEngine(self.options.partitions, self.options.progress)
             return
         from weiml.cluster import ray_running
         from weiml.data.examples.ray_engine import RayEngine
 
         with ray_running():
-            yield RayEngine(self.options.partitions)
+            yield RayEngine(self.options.partitions, self.options.progress)
 
 
 class _Accumulate:

@@ -138,6 +138,11 @@ class Branch:
     """What each operation makes of it."""
     first: int = 0
 
+    def __str__(self) -> str:
+        if isinstance(self.head, Exchange):
+            return str(self.head.operation)
+        return f"{len(self.head)} pieces" if len(self.head) > 1 else "1 piece"
+
     @property
     def num_pieces(self) -> int:
         """How many pieces there are."""

@@ -64,7 +64,7 @@ class RayEngine(Engine):
         import ray
 
         cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        with ray_data_settings(2 * cpus), _own_errors():
+        with ray_data_settings(2 * cpus, bars=self.progress is not None), _own_errors():
             refs = [
                 ref
                 for branch in branches

@@ -13,6 +13,7 @@ import json
 import posixpath
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ from weiml.errors import ConfigError, DataError
 __all__ = ["MANIFEST", "FileSink", "FileSource", "list_files"]
 
 MANIFEST = "_weiml.json"
+_OPEN_FILES = 16  # footers read at a time: on object stores each is a round trip or two
 
 
 class FileSource(FeatureSource):
@@ -80,17 +82,18 @@ class FileSource(FeatureSource):
 
     def pieces(self) -> list[Piece]:
         """Return the pieces that the format makes of each file."""
-        pieces: list[Piece] = []
-        for url in self.files():
-            format = self._format(url)
-            with _opened(url, self.storage) as file:
-                count = format.pieces(file)
-            size = _size(url, self.storage) // count
-            pieces += [
-                _FilePiece(url, format, self.storage, at if count > 1 else None, size)
-                for at in range(count)
-            ]
-        return pieces
+        with ThreadPoolExecutor(_OPEN_FILES) as pool:
+            return [piece for pieces in pool.map(self._cut, self.files()) for piece in pieces]
+
+    def _cut(self, url: str) -> list[Piece]:
+        format = self._format(url)
+        with _opened(url, self.storage) as file:
+            count = format.pieces(file)
+        size = _size(url, self.storage) // count
+        return [
+            _FilePiece(url, format, self.storage, at if count > 1 else None, size)
+            for at in range(count)
+        ]
 
     def _format(self, url: str) -> Format:
         return format_of(url, self.format)
