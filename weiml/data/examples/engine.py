@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,7 +35,14 @@ class CarriedSide(RowOperation):
     def __init__(self, join: Carrying, schema: pa.Schema, side: pa.Table) -> None:
         self.join = join
         self.schema = schema
-        self._carried = join.carry(side)
+        self.side = side
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"join": self.join, "schema": self.schema, "side": self.side}
+
+    @cached_property
+    def _carried(self) -> TableFunction:
+        return self.join.carry(self.side)  # made where it is used: what it makes is not pickled
 
     def __str__(self) -> str:
         return str(self.join)

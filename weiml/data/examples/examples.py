@@ -39,6 +39,7 @@ from weiml.data.examples.rows import (
     Select,
     TableFunction,
 )
+from weiml.data.examples.unbounded import UnboundedSource, function_of
 from weiml.data.examples.wide import Repartition, Shuffle, WideOperation
 from weiml.data.examples.windows import Window, window_name, window_seconds
 from weiml.data.sources import FeatureSink, FeatureSource, TableSource
@@ -105,6 +106,20 @@ class Examples:
     def of(cls, tables: pa.Table | Sequence[pa.Table]) -> Examples:
         """Return the rows of tables in memory."""
         return cls(Read(TableSource(tables)))
+
+    @classmethod
+    def of_stream(cls, schema: pa.Schema) -> Examples:
+        """Return events that are still to come, for the row operations of a stream; see `function`.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> from weiml.data import Examples, col
+            >>> events = Examples.of_stream(pa.schema({"item": pa.int64(), "ms": pa.int64()}))
+            >>> long_enough = events.filter(col("ms") >= 1000).function()
+            >>> long_enough(pa.table({"item": [1, 2], "ms": [500, 2000]}))["item"].to_pylist()
+            [2]
+        """
+        return cls.read(UnboundedSource(schema))
 
     @property
     def schema(self) -> pa.Schema:
@@ -417,6 +432,14 @@ class Examples:
         """Return all examples."""
         with self._engine() as engine:
             return engine.table(self.plan)
+
+    def function(self) -> TableFunction:
+        """Return what this plan does to the rows of its source, for streams and for serving.
+
+        Raises:
+            DataError: the plan brings examples together, or draws them by their place.
+        """
+        return function_of(self.plan)
 
     def count(self) -> int:
         """Return how many examples there are."""
