@@ -26,7 +26,7 @@ from weiml.features import (
     Text,
     count_collisions,
 )
-from weiml.hashing import cross_keys, feature_seed, hash_key
+from weiml.hashing import TypeTag, cross_keys, feature_seed, hash_key
 
 SPEC = FeatureSpec(
     features=(
@@ -77,7 +77,7 @@ rows_of = st.lists(
 def reference_cross(name: str, members: list[list[int]]) -> list[int]:
     keys = []
     for combination in itertools.product(*members):
-        key = np.array([feature_seed(name)], np.uint64)
+        key = np.array([feature_seed(name, TypeTag.CROSS)], np.uint64)
         for member in combination:
             key = cross_keys(key, np.array([member], np.uint64))
         keys.append(int(key[0]))
@@ -92,10 +92,10 @@ def reference_keys(row: dict[str, Any], boundaries: list[float]) -> list[list[in
     slots = {
         "user_id": [hash_key("user_id", row["user_id"])],
         "city": [hash_key("city", row["city"])],
-        "member": [hash_key("member", True)] if row["member"] else [],
-        "age": [hash_key("age", bucket)],
-        "genres": [hash_key("genres", g) for g in row["genres"] or []],
-        "title": [hash_key("title", t) for t in tokens],
+        "member": [hash_key("member", True, TypeTag.BINARY)] if row["member"] else [],
+        "age": [hash_key("age", bucket, TypeTag.CONTINUOUS)],
+        "genres": [hash_key("genres", g, TypeTag.SPARSE_BINARY) for g in row["genres"] or []],
+        "title": [hash_key("title", t, TypeTag.TEXT) for t in tokens],
     }
     slots["city_x_genre"] = reference_cross("city_x_genre", [slots["city"], slots["genres"]])
     slots["three"] = reference_cross("three", [slots["user_id"], slots["age"], slots["title"]])
@@ -187,7 +187,7 @@ def test_key_names_cover_every_plain_key() -> None:
         (lambda t: t.rename_columns({"genres": "genre"}), "did you mean 'genre'"),
         (lambda t: t.set_column(3, "age", pa.array(["a", "b"])), "'age' is Continuous.*string"),
         (lambda t: t.set_column(4, "genres", pa.array(["a", "b"])), "'genres' is SparseBinary"),
-        (lambda t: t.set_column(1, "city", pa.array([1.5, 2.5])), "'city' is Categorical"),
+        (lambda t: t.set_column(1, "city", pa.array([1.5, 2.5])), "'city'.*1.5.*has no id"),
         (lambda t: t.set_column(3, "age", pa.array([-1.0, 2.0])), "log1p needs numbers above -1"),
         (lambda t: t.set_column(8, "label", pa.array(["y", "n"])), "'label' must hold numbers"),
         (lambda t: t.set_column(8, "label", pa.array([None, 1.0])), "'label' has missing"),

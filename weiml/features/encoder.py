@@ -43,7 +43,7 @@ from weiml.hashing import hash_values
 
 __all__ = ["FeatureEncoder", "count_collisions"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class FeatureEncoder:
             if isinstance(feature, Continuous):
                 if feature.buckets:
                     buckets = pa.array(range(len(self._fitted()[feature.name].boundaries) + 1))
-                    parts.append(_names(feature.name, buckets))
+                    parts.append(_names(feature, buckets))
                 continue
             column = _column(table, feature.name)
             if isinstance(feature, Text):
@@ -143,7 +143,7 @@ class FeatureEncoder:
                 column = pc.list_flatten(column)
             elif isinstance(feature, Binary):
                 column = pa.array([True])
-            parts.append(_names(feature.name, pc.unique(column)))
+            parts.append(_names(feature, pc.unique(column)))
         return pa.concat_tables(parts)
 
     def save(self, path: str | Path) -> None:
@@ -175,7 +175,10 @@ class FeatureEncoder:
         try:
             tree = json.loads(Path(path).read_text(encoding="utf-8"))
             if tree["format"] != _FORMAT:
-                raise DataError(f"{path} has format {tree['format']}, this weiml reads {_FORMAT}")
+                raise DataError(
+                    f"{path} has format {tree['format']}, this weiml reads {_FORMAT}: fit the "
+                    "encoder and train again (since format 2 a feature's type is part of its ids)"
+                )
             encoder = cls(FeatureSpec.from_mapping(tree["spec"], where=str(path)))
             encoder._scales = {
                 name: _Scale(scale["mean"], scale["deviation"], tuple(scale["boundaries"]))
@@ -219,11 +222,11 @@ def count_collisions(names: pa.Table) -> int:
     return names.num_rows - len(pc.unique(names["key"]))
 
 
-def _names(feature: str, values: pa.Array) -> pa.Table:
+def _names(feature: Feature, values: pa.Array) -> pa.Table:
     return pa.table(
         {
-            "key": hash_values(feature, values),
-            "feature": pa.array([feature] * len(values), pa.string()),
+            "key": hash_values(feature.name, values, feature.tag),
+            "feature": pa.array([feature.name] * len(values), pa.string()),
             "value": values.cast(pa.string()),
         }
     )
@@ -273,7 +276,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 _CHECKS: dict[type, tuple[Callable[[pa.DataType], bool], str]] = {
     Binary: (pa.types.is_boolean, "booleans"),
-    Categorical: (lambda kind: not pa.types.is_floating(kind) and not _is_list(kind), "categories"),
+    Categorical: (lambda kind: not _is_list(kind), "categories"),
     Continuous: (_is_number, "numbers"),
     SparseBinary: (_is_list, "lists of strings or integers"),
     Text: (_is_string, "strings"),

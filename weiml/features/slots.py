@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weiml.errors import DataError
-from weiml.hashing import cross_keys, feature_seed, hash_key, hash_values
+from weiml.hashing import TypeTag, cross_keys, feature_seed, hash_key, hash_values
 
 __all__ = [
     "SlotKeys",
@@ -43,14 +43,16 @@ def categorical_slot(name: str, column: pa.Array) -> SlotKeys:
 def flag_slot(name: str, column: pa.Array) -> SlotKeys:
     """Return one key where a boolean column is true."""
     lengths = pc.fill_null(column, False).to_numpy(zero_copy_only=False).astype(np.int32)
-    return SlotKeys(np.full(lengths.sum(), hash_key(name, True), np.uint64), lengths)
+    return SlotKeys(
+        np.full(lengths.sum(), hash_key(name, True, TypeTag.BINARY), np.uint64), lengths
+    )
 
 
 def list_slot(name: str, column: pa.Array) -> SlotKeys:
     """Return a key for each entry of a list column; null lists are empty."""
     lengths = pc.fill_null(pc.list_value_length(column), 0)
     return SlotKeys(
-        hash_values(name, pc.list_flatten(column)),
+        hash_values(name, pc.list_flatten(column), TypeTag.SPARSE_BINARY),
         lengths.to_numpy(zero_copy_only=False).astype(np.int32),
     )
 
@@ -58,7 +60,7 @@ def list_slot(name: str, column: pa.Array) -> SlotKeys:
 def text_slot(name: str, column: pa.Array, max_tokens: int) -> SlotKeys:
     """Return a key for each of the first `max_tokens` tokens of a string column."""
     tokens, lengths = tokenize(column, max_tokens)
-    return SlotKeys(hash_values(name, tokens), lengths)
+    return SlotKeys(hash_values(name, tokens, TypeTag.TEXT), lengths)
 
 
 def tokenize(column: pa.Array, max_tokens: int) -> tuple[pa.Array, np.ndarray]:
@@ -80,8 +82,8 @@ def bucket_slot(name: str, values: np.ndarray, boundaries: np.ndarray) -> SlotKe
 
     Bucket i holds ``boundaries[i - 1] <= x < boundaries[i]``; its key is that of the integer i.
     """
-    keys = hash_values(name, pa.array(np.arange(boundaries.size + 1)))
-    keys = np.append(keys, np.uint64(hash_key(name, None)))
+    keys = hash_values(name, pa.array(np.arange(boundaries.size + 1)), TypeTag.CONTINUOUS)
+    keys = np.append(keys, np.uint64(hash_key(name, None, TypeTag.CONTINUOUS)))
     bucket = np.searchsorted(boundaries, values, side="right")
     bucket[np.isnan(values)] = boundaries.size + 1
     return SlotKeys(keys[bucket], np.ones(values.size, np.int32))
@@ -90,7 +92,9 @@ def bucket_slot(name: str, values: np.ndarray, boundaries: np.ndarray) -> SlotKe
 def cross_slot(name: str, members: list[SlotKeys]) -> SlotKeys:
     """Return a key for each combination of the members' keys, folded from the cross's own seed."""
     B = members[0].lengths.size
-    crossed = SlotKeys(np.full(B, feature_seed(name), np.uint64), np.ones(B, np.int32))
+    crossed = SlotKeys(
+        np.full(B, feature_seed(name, TypeTag.CROSS), np.uint64), np.ones(B, np.int32)
+    )
     for member in members:
         left, right = _pairs(crossed.lengths, member.lengths)
         keys = cross_keys(crossed.keys[left], member.keys[right])

@@ -6,10 +6,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from weiml.config import from_mapping, nearest, to_mapping
 from weiml.errors import ConfigError
+from weiml.hashing import TypeTag
 
 __all__ = [
     "Binary",
@@ -27,6 +28,7 @@ __all__ = [
 class Categorical:
     """One string, integer or boolean an example: a slot with exactly one key, also when missing."""
 
+    tag: ClassVar[TypeTag] = TypeTag.CATEGORICAL
     name: str
 
 
@@ -34,6 +36,7 @@ class Categorical:
 class Binary:
     """A flag: a slot with one key where the column is true, and none where false or missing."""
 
+    tag: ClassVar[TypeTag] = TypeTag.BINARY
     name: str
 
 
@@ -44,6 +47,7 @@ class Continuous:
     A missing number is 0 (the mean) in the dense column and has a bucket of its own.
     """
 
+    tag: ClassVar[TypeTag] = TypeTag.CONTINUOUS
     name: str
     transform: Literal["none", "log1p"] = field(default="none", kw_only=True)
     """Applied before anything else; log1p needs numbers above -1."""
@@ -61,6 +65,7 @@ class Continuous:
 class SparseBinary:
     """A set of strings or integers an example (a list column): a slot with a key for each."""
 
+    tag: ClassVar[TypeTag] = TypeTag.SPARSE_BINARY
     name: str
 
 
@@ -68,6 +73,7 @@ class SparseBinary:
 class Text:
     """Text: a slot with a key for each of the first tokens (letters or digits, lower-cased)."""
 
+    tag: ClassVar[TypeTag] = TypeTag.TEXT
     name: str
     max_tokens: int = field(default=16, kw_only=True)
 
@@ -82,6 +88,7 @@ class Text:
 class Cross:
     """The product of slots: a slot with a key for each combination of the members' keys."""
 
+    tag: ClassVar[TypeTag] = TypeTag.CROSS
     name: str
     of: tuple[str, ...] = field(kw_only=True)
 
