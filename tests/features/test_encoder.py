@@ -252,3 +252,39 @@ def test_infinite_numbers_are_missing() -> None:
     infinite, missing = (encoder.encode(raw(age=[1.0, x])) for x in (math.inf, None))
     assert infinite.dense.tolist() == missing.dense.tolist() == [[-1.0], [0.0]]
     assert infinite.keys.tolist() == missing.keys.tolist()
+
+
+@given(rows_of, st.integers(1, 4), st.booleans())
+def test_fitting_in_parts_encodes_like_fitting_on_all(
+    rows: list[dict[str, Any]], size: int, merged: bool
+) -> None:
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    parts = [table.slice(at, size) for at in range(0, len(rows), size)]
+    if merged:
+        whole = FeatureEncoder(SPEC).accumulator()
+        for part in parts:
+            one = FeatureEncoder(SPEC).accumulator()
+            one.add(part)
+            whole.merge(one)
+        encoder = whole.fitted()
+    else:
+        encoder = FeatureEncoder(SPEC).fit(iter(parts))
+    at_once = FeatureEncoder(SPEC).fit(table).encode(table)
+    np.testing.assert_array_equal(encoder.encode(table).keys, at_once.keys)
+    np.testing.assert_allclose(encoder.encode(table).dense, at_once.dense, rtol=1e-4, atol=1e-4)
+
+
+def test_accumulators_of_other_specs_do_not_merge() -> None:
+    other = FeatureSpec(features=(Continuous("age", buckets=2),))
+    with pytest.raises(DataError, match="different feature specs"):
+        FeatureEncoder(SPEC).accumulator().merge(FeatureEncoder(other).accumulator())
+    with pytest.raises(DataError, match="empty table"):
+        FeatureEncoder(SPEC).fit([])
+
+
+def test_encoders_of_before_type_tags_are_refused(tmp_path: Path) -> None:
+    FeatureEncoder(SPEC).fit(small()).save(tmp_path / "encoder.json")
+    text = (tmp_path / "encoder.json").read_text().replace('"format": 2', '"format": 1')
+    (tmp_path / "encoder.json").write_text(text)
+    with pytest.raises(DataError, match="format 1, this weiml reads 2: fit the encoder"):
+        FeatureEncoder.load(tmp_path / "encoder.json")

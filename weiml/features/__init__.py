@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from weiml.features.batch import Batch
 from weiml.features.encoder import FeatureEncoder, count_collisions
-from weiml.features.spec import (
+from weiml.features.spec import FeatureSpec
+from weiml.features.types import (
     Binary,
     Categorical,
     Continuous,
     Cross,
     Feature,
-    FeatureSpec,
     SparseBinary,
     Text,
 )

@@ -4,100 +4,23 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from weiml.config import from_mapping, nearest, to_mapping
 from weiml.errors import ConfigError
-from weiml.hashing import TypeTag
+from weiml.features.types import (
+    Binary,
+    Categorical,
+    Continuous,
+    Cross,
+    Feature,
+    SparseBinary,
+    Text,
+)
 
-__all__ = [
-    "Binary",
-    "Categorical",
-    "Continuous",
-    "Cross",
-    "Feature",
-    "FeatureSpec",
-    "SparseBinary",
-    "Text",
-]
-
-
-@dataclass(frozen=True)
-class Categorical:
-    """One string, integer or boolean an example: a slot with exactly one key, also when missing."""
-
-    tag: ClassVar[TypeTag] = TypeTag.CATEGORICAL
-    name: str
-
-
-@dataclass(frozen=True)
-class Binary:
-    """A flag: a slot with one key where the column is true, and none where false or missing."""
-
-    tag: ClassVar[TypeTag] = TypeTag.BINARY
-    name: str
-
-
-@dataclass(frozen=True)
-class Continuous:
-    """A number: standardised into a dense column and, with buckets, a slot of its quantile bucket.
-
-    A missing number is 0 (the mean) in the dense column and has a bucket of its own.
-    """
-
-    tag: ClassVar[TypeTag] = TypeTag.CONTINUOUS
-    name: str
-    transform: Literal["none", "log1p"] = field(default="none", kw_only=True)
-    """Applied before anything else; log1p needs numbers above -1."""
-    buckets: int = field(default=0, kw_only=True)
-    """Number of quantile buckets; 0 makes no slot."""
-
-    def __post_init__(self) -> None:
-        if self.buckets < 0 or self.buckets == 1:
-            raise ConfigError(
-                f"feature {self.name!r}: buckets must be 0 (none) or at least 2, got {self.buckets}"
-            )
-
-
-@dataclass(frozen=True)
-class SparseBinary:
-    """A set of strings or integers an example (a list column): a slot with a key for each."""
-
-    tag: ClassVar[TypeTag] = TypeTag.SPARSE_BINARY
-    name: str
-
-
-@dataclass(frozen=True)
-class Text:
-    """Text: a slot with a key for each of the first tokens (letters or digits, lower-cased)."""
-
-    tag: ClassVar[TypeTag] = TypeTag.TEXT
-    name: str
-    max_tokens: int = field(default=16, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ConfigError(
-                f"feature {self.name!r}: max_tokens must be at least 1, got {self.max_tokens}"
-            )
-
-
-@dataclass(frozen=True)
-class Cross:
-    """The product of slots: a slot with a key for each combination of the members' keys."""
-
-    tag: ClassVar[TypeTag] = TypeTag.CROSS
-    name: str
-    of: tuple[str, ...] = field(kw_only=True)
-
-    def __post_init__(self) -> None:
-        if len(self.of) < 2:
-            raise ConfigError(f"cross {self.name!r} needs at least 2 members, got {self.of!r}")
-
-
-Feature = Categorical | Binary | Continuous | SparseBinary | Text
+__all__ = ["FeatureSpec"]
 
 _TYPES: dict[str, type[Feature]] = {
     "binary": Binary,

@@ -1,0 +1,90 @@
+"""The types of features, and crosses of their slots. They know no data.
+
+Each type has a tag that enters the ids of its values (`weiml.hashing.TypeTag`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from weiml.errors import ConfigError
+from weiml.hashing import TypeTag
+
+__all__ = ["Binary", "Categorical", "Continuous", "Cross", "Feature", "SparseBinary", "Text"]
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One string, integer or boolean an example: a slot with exactly one key, also when missing."""
+
+    tag: ClassVar[TypeTag] = TypeTag.CATEGORICAL
+    name: str
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A flag: a slot with one key where the column is true, and none where false or missing."""
+
+    tag: ClassVar[TypeTag] = TypeTag.BINARY
+    name: str
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """A number: standardised into a dense column and, with buckets, a slot of its quantile bucket.
+
+    A missing number is 0 (the mean) in the dense column and has a bucket of its own.
+    """
+
+    tag: ClassVar[TypeTag] = TypeTag.CONTINUOUS
+    name: str
+    transform: Literal["none", "log1p"] = field(default="none", kw_only=True)
+    """Applied before anything else; log1p needs numbers above -1."""
+    buckets: int = field(default=0, kw_only=True)
+    """Number of quantile buckets; 0 makes no slot."""
+
+    def __post_init__(self) -> None:
+        if self.buckets < 0 or self.buckets == 1:
+            raise ConfigError(
+                f"feature {self.name!r}: buckets must be 0 (none) or at least 2, got {self.buckets}"
+            )
+
+
+@dataclass(frozen=True)
+class SparseBinary:
+    """A set of strings or integers an example (a list column): a slot with a key for each."""
+
+    tag: ClassVar[TypeTag] = TypeTag.SPARSE_BINARY
+    name: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text: a slot with a key for each of the first tokens (letters or digits, lower-cased)."""
+
+    tag: ClassVar[TypeTag] = TypeTag.TEXT
+    name: str
+    max_tokens: int = field(default=16, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ConfigError(
+                f"feature {self.name!r}: max_tokens must be at least 1, got {self.max_tokens}"
+            )
+
+
+@dataclass(frozen=True)
+class Cross:
+    """The product of slots: a slot with a key for each combination of the members' keys."""
+
+    tag: ClassVar[TypeTag] = TypeTag.CROSS
+    name: str
+    of: tuple[str, ...] = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        if len(self.of) < 2:
+            raise ConfigError(f"cross {self.name!r} needs at least 2 members, got {self.of!r}")
+
+
+Feature = Categorical | Binary | Continuous | SparseBinary | Text
