@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from weiml.errors import ConfigError
-from weiml.features import Categorical, Continuous, Cross, FeatureSpec, SparseBinary, Text
+from weiml.features import (
+    Categorical,
+    Continuous,
+    Cross,
+    FeatureSpec,
+    Sequence,
+    SparseBinary,
+    SparseContinuous,
+    Text,
+)
 
 SPEC = FeatureSpec(
     features=(
@@ -17,13 +26,15 @@ SPEC = FeatureSpec(
         Continuous("rate"),
         SparseBinary("genres"),
         Text("title", max_tokens=3),
+        SparseContinuous("tfidf", values="weights"),
+        Sequence("history", length=5, keep="first", ids_of="user_id"),
     ),
     crosses=(Cross("user_x_genre", of=("user_id", "genres")),),
 )
 
 
 def test_slots_and_dense_keep_the_order_of_the_spec() -> None:
-    assert SPEC.slots == ("user_id", "age", "genres", "title", "user_x_genre")
+    assert SPEC.slots == ("user_id", "age", "genres", "title", "tfidf", "history", "user_x_genre")
     assert SPEC.dense == ("age", "rate")
 
 

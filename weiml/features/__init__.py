@@ -11,7 +11,9 @@ from weiml.features.types import (
     Continuous,
     Cross,
     Feature,
+    Sequence,
     SparseBinary,
+    SparseContinuous,
     Text,
 )
 
@@ -24,7 +26,9 @@ __all__ = [
     "Feature",
     "FeatureEncoder",
     "FeatureSpec",
+    "Sequence",
     "SparseBinary",
+    "SparseContinuous",
     "Text",
     "count_collisions",
 ]

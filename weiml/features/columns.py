@@ -14,9 +14,19 @@ import pyarrow as pa
 
 from weiml.config import nearest
 from weiml.errors import DataError
+from weiml.features.lists import sequence_slot, sparse_continuous_slot
 from weiml.features.slots import SlotKeys, categorical_slot, flag_slot, list_slot, text_slot
 from weiml.features.spec import FeatureSpec
-from weiml.features.types import Binary, Categorical, Continuous, Feature, SparseBinary, Text
+from weiml.features.types import (
+    Binary,
+    Categorical,
+    Continuous,
+    Feature,
+    Sequence,
+    SparseBinary,
+    SparseContinuous,
+    Text,
+)
 from weiml.hashing import hash_values
 
 __all__ = ["RawColumns", "column_of", "read_columns", "read_numbers"]
@@ -77,6 +87,11 @@ def read_slot(table: pa.Table, feature: Feature) -> SlotKeys:
         return flag_slot(feature.name, column)
     if isinstance(feature, SparseBinary):
         return list_slot(feature.name, column)
+    if isinstance(feature, SparseContinuous):
+        numbers = None if feature.values is None else column_of(table, feature.values)
+        return sparse_continuous_slot(feature, column, numbers)
+    if isinstance(feature, Sequence):
+        return sequence_slot(feature, column)
     if isinstance(feature, Text):
         return text_slot(feature.name, column.cast(pa.string()), feature.max_tokens)
     return categorical_slot(feature.name, column)
@@ -166,11 +181,17 @@ def _is_list(kind: pa.DataType) -> bool:
     )
 
 
+def _is_entries(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_map(kind) or _is_list(kind))
+
+
 _CHECKS: dict[type, tuple[Callable[[pa.DataType], bool], str]] = {
     Binary: (lambda kind: pa.types.is_boolean(kind) or pa.types.is_null(kind), "booleans"),
     Categorical: (lambda kind: not pa.types.is_nested(kind), "categories"),
     Continuous: (_is_number, "numbers"),
+    Sequence: (_is_list, "lists of strings or integers"),
     SparseBinary: (_is_list, "lists of strings or integers"),
+    SparseContinuous: (_is_entries, "maps of strings to numbers, or lists of keys and values"),
     Text: (_is_string, "strings"),
 }
 

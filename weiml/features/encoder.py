@@ -19,11 +19,19 @@ from weiml.errors import DataError
 from weiml.features.assemble import assemble
 from weiml.features.batch import Batch
 from weiml.features.columns import RawColumns, column_of, read_columns, read_numbers
+from weiml.features.lists import entries_of, feature_keys
 from weiml.features.scales import Scale, ScaleAccumulator
 from weiml.features.slots import tokenize
 from weiml.features.spec import FeatureSpec
-from weiml.features.types import Binary, Continuous, Feature, SparseBinary, Text
-from weiml.hashing import hash_values
+from weiml.features.types import (
+    Binary,
+    Continuous,
+    Feature,
+    Sequence,
+    SparseBinary,
+    SparseContinuous,
+    Text,
+)
 
 __all__ = ["EncoderAccumulator", "FeatureEncoder", "count_collisions"]
 
@@ -91,15 +99,8 @@ class FeatureEncoder:
                 if feature.buckets:
                     buckets = pa.array(range(len(self._fitted()[feature.name].boundaries) + 1))
                     parts.append(_names(feature, buckets))
-                continue
-            column = column_of(table, feature.name)
-            if isinstance(feature, Text):
-                column = tokenize(column, feature.max_tokens)[0]
-            elif isinstance(feature, SparseBinary):
-                column = pc.list_flatten(column)
-            elif isinstance(feature, Binary):
-                column = pa.array([True])
-            parts.append(_names(feature, pc.unique(column)))
+            else:
+                parts.append(_names(feature, _values(feature, table)))
         return pa.concat_tables(parts)
 
     def save(self, path: str | Path) -> None:
@@ -221,10 +222,25 @@ def count_collisions(names: pa.Table) -> int:
     return names.num_rows - len(pc.unique(names["key"]))
 
 
+def _values(feature: Feature, table: pa.Table) -> pa.Array:
+    """Return the distinct values of a feature that have a key."""
+    column = column_of(table, feature.name)
+    if isinstance(feature, Binary):
+        return pa.array([True])
+    if isinstance(feature, Text):
+        column = tokenize(column.cast(pa.string()), feature.max_tokens)[0]
+    elif isinstance(feature, SparseBinary | Sequence):
+        column = pc.list_flatten(column)
+    elif isinstance(feature, SparseContinuous):
+        numbers = None if feature.values is None else column_of(table, feature.values)
+        column = entries_of(feature, column, numbers)[0]
+    return pc.unique(column)
+
+
 def _names(feature: Feature, values: pa.Array) -> pa.Table:
     return pa.table(
         {
-            "key": hash_values(feature.name, values, feature.tag),
+            "key": feature_keys(feature, values),
             "feature": pa.array([feature.name] * len(values), pa.string()),
             "value": values.cast(pa.string()),
         }

@@ -16,7 +16,9 @@ from weiml.features.types import (
     Continuous,
     Cross,
     Feature,
+    Sequence,
     SparseBinary,
+    SparseContinuous,
     Text,
 )
 
@@ -26,7 +28,9 @@ _TYPES: dict[str, type[Feature]] = {
     "binary": Binary,
     "categorical": Categorical,
     "continuous": Continuous,
+    "sequence": Sequence,
     "sparse_binary": SparseBinary,
+    "sparse_continuous": SparseContinuous,
     "text": Text,
 }
 
@@ -36,7 +40,8 @@ class FeatureSpec:
     """What an example is made of; a feature's name is also the name of its raw column.
 
     Raises:
-        ConfigError: names repeat, or a cross names a feature that makes no slot.
+        ConfigError: names repeat, a cross names a feature that makes no slot, or a sequence takes
+            its ids from what is no `Categorical`.
     """
 
     features: tuple[Feature, ...]
@@ -56,6 +61,7 @@ class FeatureSpec:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ConfigError(f"feature names must differ, got {repeated} more than once")
+        self._check_sequences()
         slots = {feature.name for feature in self.features if _makes_slot(feature)}
         for cross in self.crosses:
             for member in cross.of:
@@ -64,6 +70,15 @@ class FeatureSpec:
                         f"cross {cross.name!r}: {member!r} is not a feature with a slot"
                         f"{nearest(member, slots)}"
                     )
+
+    def _check_sequences(self) -> None:
+        known = {feature.name for feature in self.features if isinstance(feature, Categorical)}
+        for feature in self.features:
+            if isinstance(feature, Sequence) and feature.ids_of not in (None, *known):
+                raise ConfigError(
+                    f"sequence {feature.name!r}: ids_of must name a categorical feature, got "
+                    f"{feature.ids_of!r}{nearest(str(feature.ids_of), known)}"
+                )
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -11,7 +11,17 @@ from typing import ClassVar, Literal
 from weiml.errors import ConfigError
 from weiml.hashing import TypeTag
 
-__all__ = ["Binary", "Categorical", "Continuous", "Cross", "Feature", "SparseBinary", "Text"]
+__all__ = [
+    "Binary",
+    "Categorical",
+    "Continuous",
+    "Cross",
+    "Feature",
+    "Sequence",
+    "SparseBinary",
+    "SparseContinuous",
+    "Text",
+]
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,53 @@ class Text:
 
 
 @dataclass(frozen=True)
+class SparseContinuous:
+    """Named numbers of an example: a slot with a key for each entry, and its number as value.
+
+    The column is a ``map<string, number>`` or a ``list<struct<key, value>>``; or, with `values`, a
+    list of keys beside which another column holds the list of their numbers. An entry whose number
+    is missing, not finite or beyond float32 is left out, as if the example did not have it.
+    """
+
+    tag: ClassVar[TypeTag] = TypeTag.SPARSE_CONTINUOUS
+    name: str
+    values: str | None = field(default=None, kw_only=True)
+    """The column of the numbers, where keys and numbers stand in parallel lists."""
+
+    def __post_init__(self) -> None:
+        if self.values == self.name:
+            raise ConfigError(
+                f"feature {self.name!r}: values names the column of the numbers, which cannot be "
+                "that of the keys; leave it out for a column of maps"
+            )
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A history of ids (a list column), oldest first: a slot with a key for each, in order."""
+
+    tag: ClassVar[TypeTag] = TypeTag.SEQUENCE
+    name: str
+    max_length: int = field(default=50, kw_only=True)
+    """At most so many keys an example."""
+    keep: Literal["last", "first"] = field(default="last", kw_only=True)
+    """Which end of a longer list is kept."""
+    length: int | None = field(default=None, kw_only=True)
+    """Exactly so many keys an example, whatever `max_length`: shorter lists are filled up at the
+    front with the feature's padding key."""
+    ids_of: str | None = field(default=None, kw_only=True)
+    """A `Categorical` feature whose ids the entries have, so that both share rows."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_length", "length"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ConfigError(f"feature {self.name!r}: {name} must be at least 1, got {number}")
+        if self.keep not in ("last", "first"):
+            raise ConfigError(f"feature {self.name!r}: keep must be last or first: {self.keep!r}")
+
+
+@dataclass(frozen=True)
 class Cross:
     """The product of slots: a slot with a key for each combination of the members' keys."""
 
@@ -87,4 +144,4 @@ class Cross:
             raise ConfigError(f"cross {self.name!r} needs at least 2 members, got {self.of!r}")
 
 
-Feature = Categorical | Binary | Continuous | SparseBinary | Text
+Feature = Categorical | Binary | Continuous | SparseBinary | SparseContinuous | Text | Sequence
