@@ -81,7 +81,7 @@ def test_each_finite_entry_has_its_key_and_its_number(data: Entries, skip: int) 
         [
             (hash_key("tfidf", key, TypeTag.SPARSE_CONTINUOUS), x)
             for key, x in row or []
-            if x is not None and math.isfinite(x) and abs(x) <= np.finfo(np.float32).max
+            if x is not None and math.isfinite(x) and abs(x) <= float(np.finfo(np.float32).max)
         ]
         for row in data
     ]

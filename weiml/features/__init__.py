@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from weiml.features.batch import Batch
+from weiml.features.crosses import CrossBlock, cross_blocks, with_crosses
 from weiml.features.encoder import FeatureEncoder, count_collisions
 from weiml.features.spec import FeatureSpec
 from weiml.features.types import (
@@ -10,6 +11,7 @@ from weiml.features.types import (
     Categorical,
     Continuous,
     Cross,
+    CrossGroups,
     Feature,
     Sequence,
     SparseBinary,
@@ -23,6 +25,8 @@ __all__ = [
     "Categorical",
     "Continuous",
     "Cross",
+    "CrossBlock",
+    "CrossGroups",
     "Feature",
     "FeatureEncoder",
     "FeatureSpec",
@@ -31,4 +35,6 @@ __all__ = [
     "SparseContinuous",
     "Text",
     "count_collisions",
+    "cross_blocks",
+    "with_crosses",
 ]

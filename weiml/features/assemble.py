@@ -15,8 +15,9 @@ from weiml.config import nearest
 from weiml.errors import DataError
 from weiml.features.batch import Batch
 from weiml.features.columns import RawColumns
+from weiml.features.crosses import with_crosses
 from weiml.features.scales import Scale, transformed
-from weiml.features.slots import SlotKeys, bucket_slot, cross_slot
+from weiml.features.slots import SlotKeys, bucket_slot
 from weiml.features.spec import FeatureSpec
 from weiml.features.types import Continuous
 from weiml.hashing.memory import load_f32, load_f64, load_i32, load_u64
@@ -46,8 +47,9 @@ def assemble(spec: FeatureSpec, columns: RawColumns, scales: Mapping[str, Scale]
         for feature in spec.features
         if isinstance(feature, Continuous)
     }
-    keys, offsets, values = interleave(_slots(spec, columns, numbers, scales), B)
-    return Batch(
+    slots = _slots(spec, columns, numbers, scales)
+    keys, offsets, values = interleave(list(slots.values()), B)
+    batch = Batch(
         labels=np.zeros((B, 1), np.float32) if columns.labels is None else columns.labels,
         weights=np.ones(B, np.float32),
         dense=_dense([numbers[name] for name in spec.dense], [scales[n] for n in spec.dense], B),
@@ -57,9 +59,10 @@ def assemble(spec: FeatureSpec, columns: RawColumns, scales: Mapping[str, Scale]
         groups=np.zeros(B, np.uint64) if columns.groups is None else columns.groups,
         items=np.zeros(B, np.uint64) if columns.items is None else columns.items,
         times=np.zeros(B, np.int64) if columns.times is None else columns.times,
-        slots=spec.slots,
+        slots=tuple(slots),
         dense_names=spec.dense,
     )
+    return with_crosses(batch, spec.all_crosses)
 
 
 def interleave(
@@ -96,7 +99,7 @@ def _slots(
     columns: RawColumns,
     numbers: Mapping[str, np.ndarray],
     scales: Mapping[str, Scale],
-) -> list[SlotKeys]:
+) -> dict[str, SlotKeys]:
     """Return the slots in the spec's order, checked: compiled loops trust them."""
     by_name: dict[str, SlotKeys] = {}
     for feature in spec.features:
@@ -107,9 +110,7 @@ def _slots(
         elif feature.buckets:
             boundaries = np.asarray(scales[name].boundaries)
             by_name[name] = bucket_slot(name, numbers[name], boundaries)
-    for cross in spec.crosses:
-        by_name[cross.name] = cross_slot(cross.name, [by_name[name] for name in cross.of])
-    return [by_name[name] for name in spec.slots]
+    return by_name
 
 
 def _numbers(columns: RawColumns, name: str) -> np.ndarray:

@@ -1,22 +1,20 @@
-"""The keys of one slot over many examples: out of an Arrow column, of numbers, of other slots."""
+"""The keys of one slot over many examples: out of an Arrow column or of numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from weiml.errors import DataError
-from weiml.hashing import TypeTag, cross_keys, feature_seed, hash_key, hash_values
+from weiml.hashing import TypeTag, hash_key, hash_values
 
 __all__ = [
     "SlotKeys",
     "bucket_slot",
     "categorical_slot",
-    "cross_slot",
     "flag_slot",
     "list_lengths",
     "list_slot",
@@ -37,10 +35,6 @@ class SlotKeys:
     """``(B,)`` int32, how many keys each example has; None: exactly one each."""
     values: np.ndarray | None = None
     """``(n,)`` float32 that go with the keys; None: all 1."""
-
-    def counts(self) -> np.ndarray:
-        """Return `lengths`, also where it is None."""
-        return np.ones(self.keys.size, np.int32) if self.lengths is None else self.lengths
 
     def check(self, name: str, num_examples: int) -> None:
         """Raise DataError unless the arrays fit each other and B; `name` is the slot's."""
@@ -121,54 +115,3 @@ def bucket_slot(name: str, values: np.ndarray, boundaries: np.ndarray) -> SlotKe
     bucket = np.searchsorted(boundaries, values, side="right")
     bucket[np.isnan(values)] = boundaries.size + 1
     return SlotKeys(keys[bucket])
-
-
-def cross_slot(name: str, members: list[SlotKeys]) -> SlotKeys:
-    """Return a key for each combination of the members' keys, folded from the cross's own seed.
-
-    A combination's value is the product of its members' values.
-    """
-    B = members[0].counts().size
-    crossed = SlotKeys(np.full(B, feature_seed(name, TypeTag.CROSS), np.uint64))
-    for member in members:
-        crossed = _times(crossed, member)
-    return crossed
-
-
-def _times(a: SlotKeys, b: SlotKeys) -> SlotKeys:
-    if a.lengths is None and b.lengths is None:
-        return SlotKeys(cross_keys(a.keys, b.keys), None, _product(a.values, b.values))
-    left, right = _pairs(a.counts(), b.counts())
-    values = _product(_taken(a.values, left), _taken(b.values, right))
-    keys = cross_keys(a.keys[left], b.keys[right])
-    return SlotKeys(keys, a.counts() * b.counts(), values)
-
-
-def _taken(values: np.ndarray | None, places: np.ndarray) -> np.ndarray | None:
-    return None if values is None else values[places]
-
-
-def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return a * b
-
-
-@numba.njit(nogil=True, cache=True)
-def _pairs(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions, in each side's keys, of every pair within an example."""
-    total = 0
-    for b in range(left.size):
-        total += np.int64(left[b]) * right[b]
-    lefts = np.empty(total, np.int64)
-    rights = np.empty(total, np.int64)
-    at = i0 = j0 = 0
-    for b in range(left.size):
-        for i in range(left[b]):
-            for j in range(right[b]):
-                lefts[at] = i0 + i
-                rights[at] = j0 + j
-                at += 1
-        i0 += left[b]
-        j0 += right[b]
-    return lefts, rights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from weiml.features.types import (
     Categorical,
     Continuous,
     Cross,
+    CrossGroups,
     Feature,
     Sequence,
     SparseBinary,
@@ -22,7 +23,7 @@ from weiml.features.types import (
     Text,
 )
 
-__all__ = ["FeatureSpec"]
+__all__ = ["FeatureSpec", "check_crosses"]
 
 _TYPES: dict[str, type[Feature]] = {
     "binary": Binary,
@@ -46,6 +47,10 @@ class FeatureSpec:
 
     features: tuple[Feature, ...]
     crosses: tuple[Cross, ...] = ()
+    """Products that are stored as slots. (A model may also take products as it reads: see
+    `weiml.features.cross_blocks`.)"""
+    cross_groups: tuple[CrossGroups, ...] = ()
+    """Whole groups of such products."""
     label: str = "label"
     """Column of the label, 0 or 1."""
     group: str = "user_id"
@@ -57,19 +62,19 @@ class FeatureSpec:
     def __post_init__(self) -> None:
         if not self.features:
             raise ConfigError("a feature spec needs at least one feature")
-        names = [feature.name for feature in (*self.features, *self.crosses)]
+        names = [feature.name for feature in (*self.features, *self.all_crosses)]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ConfigError(f"feature names must differ, got {repeated} more than once")
         self._check_sequences()
-        slots = {feature.name for feature in self.features if _makes_slot(feature)}
-        for cross in self.crosses:
-            for member in cross.of:
-                if member not in slots:
-                    raise ConfigError(
-                        f"cross {cross.name!r}: {member!r} is not a feature with a slot"
-                        f"{nearest(member, slots)}"
-                    )
+        slots = [feature.name for feature in self.features if _makes_slot(feature)]
+        check_crosses(self.all_crosses, slots)
+
+    @property
+    def all_crosses(self) -> tuple[Cross, ...]:
+        """`crosses`, then those of `cross_groups`."""
+        grouped = (cross for groups in self.cross_groups for cross in groups.crosses)
+        return (*self.crosses, *grouped)
 
     def _check_sequences(self) -> None:
         known = {feature.name for feature in self.features if isinstance(feature, Categorical)}
@@ -84,7 +89,7 @@ class FeatureSpec:
     def slots(self) -> tuple[str, ...]:
         """Names of the sparse slots, in the order in which a batch holds them."""
         plain = tuple(feature.name for feature in self.features if _makes_slot(feature))
-        return plain + tuple(cross.name for cross in self.crosses)
+        return plain + tuple(cross.name for cross in self.all_crosses)
 
     @property
     def dense(self) -> tuple[str, ...]:
@@ -105,12 +110,16 @@ class FeatureSpec:
             from_mapping(Cross, entry, where=f"{where}: crosses[{i}]")
             for i, entry in enumerate(fields.pop("crosses", []))
         ]
-        fields |= {"features": features, "crosses": crosses}
+        groups = [
+            from_mapping(CrossGroups, entry, where=f"{where}: cross_groups[{i}]")
+            for i, entry in enumerate(fields.pop("cross_groups", []))
+        ]
+        fields |= {"features": features, "crosses": crosses, "cross_groups": groups}
         return from_mapping(cls, fields, where=where)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> FeatureSpec:
-        """Read a spec from a TOML file with tables ``[[features]]`` and ``[[crosses]]``."""
+        """Read a spec from TOML: ``[[features]]``, ``[[crosses]]``, ``[[cross_groups]]``."""
         try:
             tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -126,6 +135,17 @@ class FeatureSpec:
         for entry, feature in zip(tree["features"], self.features, strict=True):
             entry["type"] = names[type(feature)]
         return tree
+
+
+def check_crosses(crosses: Iterable[Cross], slots: Collection[str]) -> None:
+    """Raise ConfigError if a cross has a member that is none of the slots."""
+    for cross in crosses:
+        for member in cross.of:
+            if member not in slots:
+                raise ConfigError(
+                    f"cross {cross.name!r}: {member!r} is not a feature with a slot"
+                    f"{nearest(member, slots)}"
+                )
 
 
 def _makes_slot(feature: Feature) -> bool:

@@ -5,6 +5,7 @@ Each type has a tag that enters the ids of its values (`weiml.hashing.TypeTag`).
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -16,6 +17,7 @@ __all__ = [
     "Categorical",
     "Continuous",
     "Cross",
+    "CrossGroups",
     "Feature",
     "Sequence",
     "SparseBinary",
@@ -142,6 +144,42 @@ class Cross:
     def __post_init__(self) -> None:
         if len(self.of) < 2:
             raise ConfigError(f"cross {self.name!r} needs at least 2 members, got {self.of!r}")
+
+
+@dataclass(frozen=True)
+class CrossGroups:
+    """All of one group of slots crossed with all of another (and of more): a `Cross` for each.
+
+    Example:
+        >>> ads = CrossGroups("ads", groups=(("advertiser",), ("age", "hour")))
+        >>> [cross.name for cross in ads.crosses]
+        ['ads.advertiser_x_age', 'ads.advertiser_x_hour']
+    """
+
+    name: str
+    groups: tuple[tuple[str, ...], ...] = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        if len(self.groups) < 2 or not all(self.groups):
+            raise ConfigError(
+                f"cross groups {self.name!r} need at least 2 groups with a slot each, got "
+                f"{self.groups!r}"
+            )
+        members = [member for group in self.groups for member in group]
+        repeated = sorted({member for member in members if members.count(member) > 1})
+        if repeated:
+            raise ConfigError(
+                f"cross groups {self.name!r}: {repeated} stand more than once; give a slot's cross "
+                "with itself as a Cross of its own"
+            )
+
+    @property
+    def crosses(self) -> tuple[Cross, ...]:
+        """The products, the last group's members fastest: ``name.a_x_b``."""
+        return tuple(
+            Cross(f"{self.name}.{'_x_'.join(members)}", of=members)
+            for members in itertools.product(*self.groups)
+        )
 
 
 Feature = Categorical | Binary | Continuous | SparseBinary | SparseContinuous | Text | Sequence

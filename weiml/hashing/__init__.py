@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from weiml.hashing.columns import hash_values
 from weiml.hashing.ids import TypeTag, feature_seed, hash_key, missing_id, padding_id, text_id
-from weiml.hashing.mixing import cross_key, cross_keys, mix64, unmix64
+from weiml.hashing.mixing import cross_keys, cross_prefix, cross_with, mix64, unmix64
 from weiml.hashing.xxh64 import xxh64
 
 __all__ = [
     "TypeTag",
-    "cross_key",
     "cross_keys",
+    "cross_prefix",
+    "cross_with",
     "feature_seed",
     "hash_key",
     "hash_values",

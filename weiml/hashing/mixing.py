@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-__all__ = ["cross_key", "cross_keys", "mix64", "unmix64"]
+__all__ = ["cross_keys", "cross_prefix", "cross_with", "mix64", "unmix64"]
 
 _M1 = np.uint64(0xFF51AFD7ED558CCD)
 _M2 = np.uint64(0xC4CEB9FE1A85EC53)
@@ -39,16 +39,22 @@ def unmix64(x: np.uint64) -> np.uint64:
 
 
 @numba.njit(inline="always")
-def cross_key(a: np.uint64, b: np.uint64) -> np.uint64:
-    """Return the id of the pair (a, b), for use inside compiled loops; see `cross_keys`."""
-    return max(mix64(mix64(a) * _P3 + b), _ONE)
+def cross_prefix(a: np.uint64) -> np.uint64:
+    """Return what `cross_with` takes of the first of a pair, to be used for many second ones."""
+    return mix64(a) * _P3
+
+
+@numba.njit(inline="always")
+def cross_with(prefix: np.uint64, b: np.uint64) -> np.uint64:
+    """Return the id of the pair (a, b) from a's `cross_prefix`; see `cross_keys`."""
+    return max(mix64(prefix + b), _ONE)
 
 
 @numba.njit(nogil=True, cache=True)
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     keys = np.empty(a.size, np.uint64)
     for i in range(a.size):
-        keys[i] = cross_key(a[i], b[i])
+        keys[i] = cross_with(cross_prefix(a[i]), b[i])
     return keys
 
 
