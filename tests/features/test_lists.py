@@ -225,14 +225,3 @@ def test_lists_of_fixed_size() -> None:
 def test_specs_that_cannot_be_are_named(make: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
-
-
-def test_key_names_name_entries() -> None:
-    table = forms([[("x", 1.0)], [("y", None)]])[0][0]
-    table = table.append_column("item", pa.array([3, 4]))
-    table = table.append_column("history", pa.array([[3], [5]]))
-    spec = FeatureSpec(features=(NUMBERS, Categorical("item"), Sequence("history", ids_of="item")))
-    names = FeatureEncoder(spec).key_names(table).to_pylist()
-    found = {(row["feature"], row["value"]): row["key"] for row in names}
-    assert found["history", "3"] == found["item", "3"] == hash_key("item", 3)
-    assert found["tfidf", "x"] == hash_key("tfidf", "x", TypeTag.SPARSE_CONTINUOUS)

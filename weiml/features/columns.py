@@ -11,11 +11,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from weiml.config import nearest
 from weiml.errors import DataError
-from weiml.features.lists import sequence_slot, sparse_continuous_slot
-from weiml.features.slots import SlotKeys, categorical_slot, flag_slot, list_slot, text_slot
+from weiml.features.lists import entries_of, sequence_slot, sparse_continuous_slot
+from weiml.features.slots import (
+    SlotKeys,
+    categorical_slot,
+    flag_slot,
+    list_slot,
+    text_slot,
+    tokenize,
+)
 from weiml.features.spec import FeatureSpec
 from weiml.features.types import (
     Binary,
@@ -29,7 +37,7 @@ from weiml.features.types import (
 )
 from weiml.hashing import hash_values
 
-__all__ = ["RawColumns", "column_of", "read_columns", "read_numbers"]
+__all__ = ["RawColumns", "column_of", "distinct_values", "read_columns", "read_numbers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +116,28 @@ def read_numbers(table: pa.Table, feature: Continuous) -> np.ndarray:
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
     return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+
+
+def distinct_values(table: pa.Table, feature: Feature) -> pa.Array | None:
+    """Return the distinct values of a feature that have a key; None if it makes no slot.
+
+    Raises:
+        DataError: the column is missing or of the wrong type.
+    """
+    if isinstance(feature, Continuous):
+        return pa.array([*range(feature.buckets), None]) if feature.buckets else None
+    column = column_of(table, feature.name)
+    check_column(feature, column.type)
+    if isinstance(feature, Binary):
+        return pa.array([True])
+    if isinstance(feature, Text):
+        column = tokenize(column.cast(pa.string()), feature.max_tokens)[0]
+    elif isinstance(feature, SparseBinary | Sequence):
+        column = pc.list_flatten(column)
+    elif isinstance(feature, SparseContinuous):
+        numbers = None if feature.values is None else column_of(table, feature.values)
+        column = entries_of(feature, column, numbers)[0]
+    return pc.unique(column)
 
 
 def column_of(table: pa.Table, name: str) -> pa.Array:

@@ -13,27 +13,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from weiml.errors import DataError
 from weiml.features.assemble import assemble
 from weiml.features.batch import Batch
-from weiml.features.columns import RawColumns, column_of, read_columns, read_numbers
-from weiml.features.lists import entries_of, feature_keys
+from weiml.features.columns import RawColumns, read_columns, read_numbers
+from weiml.features.names import KeyNames
 from weiml.features.scales import Scale, ScaleAccumulator
-from weiml.features.slots import tokenize
 from weiml.features.spec import FeatureSpec
-from weiml.features.types import (
-    Binary,
-    Continuous,
-    Feature,
-    Sequence,
-    SparseBinary,
-    SparseContinuous,
-    Text,
-)
+from weiml.features.types import Continuous
 
-__all__ = ["EncoderAccumulator", "FeatureEncoder", "count_collisions"]
+__all__ = ["EncoderAccumulator", "FeatureEncoder"]
 
 _FORMAT = 2
 
@@ -89,19 +79,10 @@ class FeatureEncoder:
         return assemble(self.spec, columns, self._fitted())
 
     def key_names(self, table: pa.Table) -> pa.Table:
-        """Return the distinct ids of a table's values: columns ``key``, ``feature``, ``value``.
-
-        Crossed keys are not listed: they follow from their members' keys.
-        """
-        parts = []
-        for feature in self.spec.features:
-            if isinstance(feature, Continuous):
-                if feature.buckets:
-                    buckets = pa.array(range(len(self._fitted()[feature.name].boundaries) + 1))
-                    parts.append(_names(feature, buckets))
-            else:
-                parts.append(_names(feature, _values(feature, table)))
-        return pa.concat_tables(parts)
+        """Return the distinct ids of a table's values; see `KeyNames.to_table`."""
+        names = KeyNames()
+        names.add(self.spec, table)
+        return names.to_table()
 
     def save(self, path: str | Path) -> None:
         """Write the fitted encoder as JSON, whole or not at all."""
@@ -215,33 +196,3 @@ class EncoderAccumulator:
         if self.num_rows == 0:
             raise DataError("an encoder cannot be fitted on an empty table")
         return {name: scale.fitted() for name, scale in self._scales.items()}
-
-
-def count_collisions(names: pa.Table) -> int:
-    """Return how many ids of a `FeatureEncoder.key_names` table stand for more than one value."""
-    return names.num_rows - len(pc.unique(names["key"]))
-
-
-def _values(feature: Feature, table: pa.Table) -> pa.Array:
-    """Return the distinct values of a feature that have a key."""
-    column = column_of(table, feature.name)
-    if isinstance(feature, Binary):
-        return pa.array([True])
-    if isinstance(feature, Text):
-        column = tokenize(column.cast(pa.string()), feature.max_tokens)[0]
-    elif isinstance(feature, SparseBinary | Sequence):
-        column = pc.list_flatten(column)
-    elif isinstance(feature, SparseContinuous):
-        numbers = None if feature.values is None else column_of(table, feature.values)
-        column = entries_of(feature, column, numbers)[0]
-    return pc.unique(column)
-
-
-def _names(feature: Feature, values: pa.Array) -> pa.Table:
-    return pa.table(
-        {
-            "key": feature_keys(feature, values),
-            "feature": pa.array([feature.name] * len(values), pa.string()),
-            "value": values.cast(pa.string()),
-        }
-    )

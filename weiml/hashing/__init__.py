@@ -15,7 +15,7 @@ XXH64 is Yann Collet's xxHash, 64-bit form (xxHash fast digest algorithm, specif
 
 from __future__ import annotations
 
-from weiml.hashing.columns import hash_values
+from weiml.hashing.columns import hash_values, text_form
 from weiml.hashing.ids import TypeTag, feature_seed, hash_key, missing_id, padding_id, text_id
 from weiml.hashing.mixing import cross_keys, cross_prefix, cross_with, mix64, unmix64
 from weiml.hashing.xxh64 import xxh64
@@ -31,6 +31,7 @@ __all__ = [
     "missing_id",
     "mix64",
     "padding_id",
+    "text_form",
     "text_id",
     "unmix64",
     "xxh64",

@@ -11,7 +11,7 @@ from weiml.errors import DataError
 from weiml.hashing.ids import TypeTag, feature_seed, missing_id, text_id
 from weiml.hashing.xxh64 import decimal_digest, short_decimal_digest
 
-__all__ = ["hash_values"]
+__all__ = ["hash_values", "text_form"]
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
@@ -94,6 +94,20 @@ def _hash_dictionary(feature: str, values: pa.DictionaryArray, seed: np.uint64) 
     texts = _hash_array(feature, pa.concat_arrays([known, pa.nulls(1, known.type)]), seed)
     indices = values.indices.cast(pa.int64()).fill_null(len(known))
     return texts[indices.to_numpy(zero_copy_only=False)]
+
+
+def text_form(feature: str, values: pa.Array) -> pa.Array:
+    """Return a column as the large_string texts that its ids are hashes of, null where missing.
+
+    Raises:
+        DataError: as `hash_values`.
+    """
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return text_form(feature, values.dictionary_decode())
+    if pa.types.is_floating(kind):
+        values = _whole(feature, values)
+    return values.cast(pa.large_string())
 
 
 def _whole(feature: str, values: pa.Array) -> pa.Array:
