@@ -115,7 +115,9 @@ def read_numbers(table: pa.Table, feature: Continuous) -> np.ndarray:
     check_column(feature, column.type)
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
-    return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    if not pa.types.is_float64(column.type):
+        column = column.cast(pa.float64())
+    return column.to_numpy(zero_copy_only=False)
 
 
 def distinct_values(table: pa.Table, feature: Feature) -> pa.Array | None:
@@ -144,11 +146,14 @@ def column_of(table: pa.Table, name: str) -> pa.Array:
     """Return a column as one array.
 
     Raises:
-        DataError: there is none of that name.
+        DataError: there is none of that name, or more than one.
     """
-    if name not in table.column_names:
+    place = table.schema.get_field_index(name)
+    if place < 0:
+        if name in table.column_names:
+            raise DataError(f"there is more than one column {name!r}")
         raise DataError(f"column {name!r} is missing{nearest(name, table.column_names)}")
-    column = table.column(name)
+    column = table.column(place)
     if column.num_chunks == 1:
         return column.chunk(0)
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

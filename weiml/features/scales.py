@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+import numba
 import numpy as np
 
 from weiml.errors import DataError
@@ -167,12 +168,25 @@ def transformed(feature: Continuous, numbers: np.ndarray) -> np.ndarray:
     Raises:
         DataError: a number does not fit the transform.
     """
-    x: np.ndarray = np.where(np.isfinite(numbers), numbers, np.nan)
+    x = np.empty(numbers.shape, np.float64)
+    least = _finite(np.ascontiguousarray(numbers, np.float64), x)
     if feature.transform == "log1p":
-        if (x <= -1).any():
+        if least <= -1:
             raise DataError(
                 f"column {feature.name!r}: transform log1p needs numbers above -1, "
-                f"got {np.nanmin(x)}: use transform = 'none'"
+                f"got {least}: use transform = 'none'"
             )
-        x = np.log1p(x)
+        np.log1p(x, out=x)
     return x
+
+
+@numba.njit(nogil=True, cache=True)
+def _finite(numbers: np.ndarray, out: np.ndarray) -> float:
+    """Copy numbers, NaN for those that are not finite; return the least (infinity for none)."""
+    least = np.inf
+    for i in range(numbers.size):
+        x = numbers[i]
+        finite = x - x == 0.0
+        out[i] = x if finite else np.nan
+        least = min(least, x if finite else np.inf)
+    return least

@@ -163,23 +163,28 @@ def _hash_integers(
     """Return the ids of numbers, given as their two's complement where they are signed."""
     keys = np.empty(numbers.size, np.uint64)
     for start in range(0, numbers.size, _BLOCK):
-        stop = min(start + _BLOCK, numbers.size)
-        largest = _ZERO
-        for i in range(start, stop):
-            largest = max(largest, numbers[i])
-        if largest < _SHORT:
-            for i in range(start, stop):
-                keys[i] = max(short_decimal_digest(numbers[i], seed), _ONE)
-        else:
-            for i in range(start, stop):
-                number = numbers[i]
-                negative = not unsigned and np.int64(number) < 0
-                # In two's complement 0 - x is |x| for every negative x, the smallest included.
-                magnitude = _ZERO - number if negative else number
-                keys[i] = max(decimal_digest(magnitude, negative, seed), _ONE)
+        # Slices, because loops that count from 0 have no check for negative places: they vectorise.
+        _hash_block(numbers[start : start + _BLOCK], unsigned, seed, keys[start : start + _BLOCK])
     if validity.size:
         missing = missing_id(seed)
         for i in range(numbers.size):
             if _is_null(validity, first + i):
                 keys[i] = missing
     return keys
+
+
+@numba.njit(nogil=True, cache=True)
+def _hash_block(numbers: np.ndarray, unsigned: bool, seed: np.uint64, keys: np.ndarray) -> None:
+    largest = _ZERO
+    for i in range(numbers.size):
+        largest = max(largest, numbers[i])
+    if largest < _SHORT:
+        for i in range(numbers.size):
+            keys[i] = max(short_decimal_digest(numbers[i], seed), _ONE)
+        return
+    for i in range(numbers.size):
+        number = numbers[i]
+        negative = not unsigned and np.int64(number) < 0
+        # In two's complement 0 - x is |x| for every negative x, the smallest included.
+        magnitude = _ZERO - number if negative else number
+        keys[i] = max(decimal_digest(magnitude, negative, seed), _ONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from enum import IntEnum
 
 import numba
@@ -64,6 +65,7 @@ def _digest_of(text: str, seed: int) -> int:
     return int(_digest(data, np.uint64(seed)))
 
 
+@functools.lru_cache(maxsize=4096)
 def feature_seed(feature: str, tag: int = TypeTag.CATEGORICAL) -> np.uint64:
     """Return the seed under which a feature's values are hashed: ``XXH64(name, seed=tag)``.
 
