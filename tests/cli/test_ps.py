@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from weiml.cli import app
-from weiml.hashing import hash_key
+from weiml.hashing import TypeTag, hash_key
 from weiml.ps import FTRL, SGD, RayParameterServer, TableConfig
 
 NAME = "cli"
@@ -72,6 +72,8 @@ def test_rows_are_shown_by_key_and_by_the_hash_of_a_feature(server: RayParameter
     asked = ["rows", NAME, "wide", "255", "0xffffffffffffffff", "9", "--hash", "user_id=5"]
     rows = said(*asked)
     assert [row["key"] for row in rows] == [255, 2**64 - 1, 9, hash_key("user_id", 5)]
+    (typed,) = said("rows", NAME, "wide", "--hash", "tags=a", "--type", "sparse_binary")
+    assert typed["key"] == hash_key("tags", "a", TypeTag.SPARSE_BINARY)
     assert [row["present"] for row in rows] == [True, True, False, False]
     assert (rows[0]["weights"], rows[0]["norm"]) == ([9.0, 12.0], 15.0)
     assert rows[0]["statistics"] == {"count": 2, "shows": 8.0, "clicks": 2.0}

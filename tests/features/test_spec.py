@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from weiml.errors import ConfigError
-from weiml.features import Categorical, Continuous, Cross, FeatureSpec, SparseBinary, Text
+from weiml.features import (
+    Categorical,
+    Continuous,
+    Cross,
+    CrossGroups,
+    FeatureSpec,
+    Sequence,
+    SparseBinary,
+    SparseContinuous,
+    Text,
+)
 
 SPEC = FeatureSpec(
     features=(
@@ -17,13 +27,27 @@ SPEC = FeatureSpec(
         Continuous("rate"),
         SparseBinary("genres"),
         Text("title", max_tokens=3),
+        SparseContinuous("tfidf", values="weights"),
+        Sequence("history", length=5, keep="first", ids_of="user_id"),
     ),
     crosses=(Cross("user_x_genre", of=("user_id", "genres")),),
+    cross_groups=(CrossGroups("old", groups=(("age",), ("genres", "title"))),),
 )
+
+OLD = ("old.age_x_genres", "old.age_x_title")
 
 
 def test_slots_and_dense_keep_the_order_of_the_spec() -> None:
-    assert SPEC.slots == ("user_id", "age", "genres", "title", "user_x_genre")
+    assert SPEC.slots == (
+        "user_id",
+        "age",
+        "genres",
+        "title",
+        "tfidf",
+        "history",
+        "user_x_genre",
+        *OLD,
+    )
     assert SPEC.dense == ("age", "rate")
 
 
@@ -46,10 +70,13 @@ def test_reads_toml(tmp_path: Path) -> None:
         [[crosses]]
         name = "both"
         of = ["reader", "age"]
+        [[cross_groups]]
+        name = "g"
+        groups = [["reader"], ["age"]]
         """
     )
     spec = FeatureSpec.from_toml(file)
-    assert spec.slots == ("reader", "age", "both")
+    assert spec.slots == ("reader", "age", "both", "g.reader_x_age")
     assert spec.group == "reader"
 
 
@@ -64,6 +91,10 @@ def test_reads_toml(tmp_path: Path) -> None:
         ("features = []", "at least one feature"),
         ("labl = 'x'\nfeatures = []", "did you mean 'label'"),
         ("features = [", "not valid TOML"),
+        (
+            '[[features]]\nname = "a"\ntype = "text"\n[[cross_groups]]\nname = "g"\ngruops = 1',
+            "did",
+        ),
     ],
 )
 def test_errors_name_the_file_and_the_key(tmp_path: Path, text: str, message: str) -> None:

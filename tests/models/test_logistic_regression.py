@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from weiml.features import Batch
-from weiml.models import Columns, LogisticRegression, LogisticRegressionConfig, Rows
+from weiml.errors import ConfigError
+from weiml.features import Batch, Cross, CrossGroups, with_crosses
+from weiml.models import Columns, LogisticRegression, LogisticRegressionConfig, Rows, build_model
 from weiml.ps import FTRL, Client, EmbeddedParameterServer
 
 BatchOf = Callable[..., Batch]
 CONFIG = LogisticRegressionConfig(optimizer=FTRL(alpha=0.1, beta=1.0, l1=0.05, l2=0.5))
 
 
-def train(batches: list[Batch], num_shards: int = 1) -> tuple[LogisticRegression, dict[int, float]]:
-    model = LogisticRegression(CONFIG, Columns.of(batches[0]))
+def train(
+    batches: list[Batch], num_shards: int = 1, config: LogisticRegressionConfig = CONFIG
+) -> tuple[LogisticRegression, dict[int, float]]:
+    model = LogisticRegression(config, Columns.of(batches[0]))
     with EmbeddedParameterServer(num_shards) as server:
         server.create_table(*model.tables())
         client = server.client(0)
@@ -42,6 +47,43 @@ def test_one_big_batch_learns_like_many_small_ones(batch_of: BatchOf) -> None:
     for key, weight in whole.items():
         # Differences pushed and added again round once more a step.
         assert weight == pytest.approx(single[key], abs=2e-5)
+
+
+CROSSED = dataclasses.replace(
+    CONFIG,
+    crosses=(Cross("user_x_item", of=("user", "item")),),
+    cross_groups=(CrossGroups("all", groups=(("user", "item"), ("tags",))),),
+)
+
+
+@pytest.mark.parametrize("values", [False, True])
+def test_crosses_on_the_fly_learn_and_score_the_bits_of_stored_ones(
+    batch_of: BatchOf, values: bool
+) -> None:
+    batches = [batch_of(60, seed, values=values) for seed in range(3)]
+    crosses = (*CROSSED.crosses, *CROSSED.cross_groups[0].crosses)
+    stored = [with_crosses(batch, crosses) for batch in batches]
+    model, weights = train(batches, config=CROSSED)
+    other, expected = train(stored)
+    assert weights == expected
+    assert len(weights) > len(train(batches)[1])
+    keys = model.keys(batches[0])
+    np.testing.assert_array_equal(keys, other.keys(stored[0]))
+    rows = Rows(
+        np.array([[weights[key]] for key in keys.tolist()], np.float32), np.arange(keys.size)
+    )
+    np.testing.assert_array_equal(
+        model.logits(batches[0], {"linear": rows}), other.logits(stored[0], {"linear": rows})
+    )
+
+
+def test_crosses_survive_json_and_name_slots_that_are_none(batch_of: BatchOf) -> None:
+    columns = Columns.of(batch_of(2))
+    mapping = json.loads(json.dumps(LogisticRegression(CROSSED, columns).config_mapping()))
+    assert build_model("lr", mapping, columns).config == CROSSED
+    wrong = dataclasses.replace(CONFIG, crosses=(Cross("x", of=("user", "itm")),))
+    with pytest.raises(ConfigError, match="cross 'x': 'itm' is not .* did you mean 'item'"):
+        LogisticRegression(wrong, columns)
 
 
 def test_shards_do_not_change_a_bit(batch_of: BatchOf) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.conftest import Sets
+from weiml.errors import DataError
 from weiml.group import LocalGroup
 from weiml.models import Columns, LogisticRegressionConfig, build_model
 from weiml.ps import Client, EmbeddedParameterServer
@@ -107,3 +109,13 @@ def test_growing_batches_hold_the_same_examples(sets: Sets) -> None:
     assert len(grown) == len(plain) + 5
     labels, again = (np.concatenate([one.labels for one in part]) for part in (plain, grown))
     np.testing.assert_array_equal(again, labels)
+
+
+def test_values_of_keys_that_are_not_finite_are_named(sets: Sets) -> None:
+    batch = sets.train.read().slice(0, 9)
+    values = np.ones(batch.keys.size, np.float32)
+    work.check_inputs(replace(batch, values=values), "here")
+    S = len(batch.slots)
+    values[batch.offsets[4 * S + S - 1]] = np.inf
+    with pytest.raises(DataError, match=f"here: slot '{batch.slots[-1]}' holds values that are"):
+        work.check_inputs(replace(batch, values=values), "here")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from weiml.features.batch import Batch
-from weiml.features.encoder import FeatureEncoder, count_collisions
-from weiml.features.spec import (
+from weiml.features.crosses import CrossBlock, cross_blocks, with_crosses
+from weiml.features.encoder import FeatureEncoder
+from weiml.features.names import Collisions, KeyNames, count_collisions, feature_ids
+from weiml.features.spec import FeatureSpec
+from weiml.features.types import (
     Binary,
     Categorical,
     Continuous,
     Cross,
+    CrossGroups,
     Feature,
-    FeatureSpec,
+    Sequence,
     SparseBinary,
+    SparseContinuous,
     Text,
 )
 
@@ -19,12 +24,21 @@ __all__ = [
     "Batch",
     "Binary",
     "Categorical",
+    "Collisions",
     "Continuous",
     "Cross",
+    "CrossBlock",
+    "CrossGroups",
     "Feature",
     "FeatureEncoder",
     "FeatureSpec",
+    "KeyNames",
+    "Sequence",
     "SparseBinary",
+    "SparseContinuous",
     "Text",
     "count_collisions",
+    "cross_blocks",
+    "feature_ids",
+    "with_crosses",
 ]

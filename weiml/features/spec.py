@@ -3,100 +3,35 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from weiml.config import from_mapping, nearest, to_mapping
 from weiml.errors import ConfigError
+from weiml.features.types import (
+    Binary,
+    Categorical,
+    Continuous,
+    Cross,
+    CrossGroups,
+    Feature,
+    Sequence,
+    SparseBinary,
+    SparseContinuous,
+    Text,
+)
 
-__all__ = [
-    "Binary",
-    "Categorical",
-    "Continuous",
-    "Cross",
-    "Feature",
-    "FeatureSpec",
-    "SparseBinary",
-    "Text",
-]
-
-
-@dataclass(frozen=True)
-class Categorical:
-    """One string, integer or boolean an example: a slot with exactly one key, also when missing."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Binary:
-    """A flag: a slot with one key where the column is true, and none where false or missing."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Continuous:
-    """A number: standardised into a dense column and, with buckets, a slot of its quantile bucket.
-
-    A missing number is 0 (the mean) in the dense column and has a bucket of its own.
-    """
-
-    name: str
-    transform: Literal["none", "log1p"] = field(default="none", kw_only=True)
-    """Applied before anything else; log1p needs numbers above -1."""
-    buckets: int = field(default=0, kw_only=True)
-    """Number of quantile buckets; 0 makes no slot."""
-
-    def __post_init__(self) -> None:
-        if self.buckets < 0 or self.buckets == 1:
-            raise ConfigError(
-                f"feature {self.name!r}: buckets must be 0 (none) or at least 2, got {self.buckets}"
-            )
-
-
-@dataclass(frozen=True)
-class SparseBinary:
-    """A set of strings or integers an example (a list column): a slot with a key for each."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Text:
-    """Text: a slot with a key for each of the first tokens (letters or digits, lower-cased)."""
-
-    name: str
-    max_tokens: int = field(default=16, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ConfigError(
-                f"feature {self.name!r}: max_tokens must be at least 1, got {self.max_tokens}"
-            )
-
-
-@dataclass(frozen=True)
-class Cross:
-    """The product of slots: a slot with a key for each combination of the members' keys."""
-
-    name: str
-    of: tuple[str, ...] = field(kw_only=True)
-
-    def __post_init__(self) -> None:
-        if len(self.of) < 2:
-            raise ConfigError(f"cross {self.name!r} needs at least 2 members, got {self.of!r}")
-
-
-Feature = Categorical | Binary | Continuous | SparseBinary | Text
+__all__ = ["FeatureSpec", "check_crosses"]
 
 _TYPES: dict[str, type[Feature]] = {
     "binary": Binary,
     "categorical": Categorical,
     "continuous": Continuous,
+    "sequence": Sequence,
     "sparse_binary": SparseBinary,
+    "sparse_continuous": SparseContinuous,
     "text": Text,
 }
 
@@ -106,11 +41,16 @@ class FeatureSpec:
     """What an example is made of; a feature's name is also the name of its raw column.
 
     Raises:
-        ConfigError: names repeat, or a cross names a feature that makes no slot.
+        ConfigError: names repeat, a cross names a feature that makes no slot, or a sequence takes
+            its ids from what is no `Categorical`.
     """
 
     features: tuple[Feature, ...]
     crosses: tuple[Cross, ...] = ()
+    """Products that are stored as slots. (A model may also take products as it reads: see
+    `weiml.features.cross_blocks`.)"""
+    cross_groups: tuple[CrossGroups, ...] = ()
+    """Whole groups of such products."""
     label: str = "label"
     """Column of the label, 0 or 1."""
     group: str = "user_id"
@@ -122,24 +62,34 @@ class FeatureSpec:
     def __post_init__(self) -> None:
         if not self.features:
             raise ConfigError("a feature spec needs at least one feature")
-        names = [feature.name for feature in (*self.features, *self.crosses)]
+        names = [feature.name for feature in (*self.features, *self.all_crosses)]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ConfigError(f"feature names must differ, got {repeated} more than once")
-        slots = {feature.name for feature in self.features if _makes_slot(feature)}
-        for cross in self.crosses:
-            for member in cross.of:
-                if member not in slots:
-                    raise ConfigError(
-                        f"cross {cross.name!r}: {member!r} is not a feature with a slot"
-                        f"{nearest(member, slots)}"
-                    )
+        self._check_sequences()
+        slots = [feature.name for feature in self.features if _makes_slot(feature)]
+        check_crosses(self.all_crosses, slots)
+
+    @property
+    def all_crosses(self) -> tuple[Cross, ...]:
+        """`crosses`, then those of `cross_groups`."""
+        grouped = (cross for groups in self.cross_groups for cross in groups.crosses)
+        return (*self.crosses, *grouped)
+
+    def _check_sequences(self) -> None:
+        known = {feature.name for feature in self.features if isinstance(feature, Categorical)}
+        for feature in self.features:
+            if isinstance(feature, Sequence) and feature.ids_of not in (None, *known):
+                raise ConfigError(
+                    f"sequence {feature.name!r}: ids_of must name a categorical feature, got "
+                    f"{feature.ids_of!r}{nearest(str(feature.ids_of), known)}"
+                )
 
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of the sparse slots, in the order in which a batch holds them."""
         plain = tuple(feature.name for feature in self.features if _makes_slot(feature))
-        return plain + tuple(cross.name for cross in self.crosses)
+        return plain + tuple(cross.name for cross in self.all_crosses)
 
     @property
     def dense(self) -> tuple[str, ...]:
@@ -160,12 +110,16 @@ class FeatureSpec:
             from_mapping(Cross, entry, where=f"{where}: crosses[{i}]")
             for i, entry in enumerate(fields.pop("crosses", []))
         ]
-        fields |= {"features": features, "crosses": crosses}
+        groups = [
+            from_mapping(CrossGroups, entry, where=f"{where}: cross_groups[{i}]")
+            for i, entry in enumerate(fields.pop("cross_groups", []))
+        ]
+        fields |= {"features": features, "crosses": crosses, "cross_groups": groups}
         return from_mapping(cls, fields, where=where)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> FeatureSpec:
-        """Read a spec from a TOML file with tables ``[[features]]`` and ``[[crosses]]``."""
+        """Read a spec from TOML: ``[[features]]``, ``[[crosses]]``, ``[[cross_groups]]``."""
         try:
             tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -181,6 +135,17 @@ class FeatureSpec:
         for entry, feature in zip(tree["features"], self.features, strict=True):
             entry["type"] = names[type(feature)]
         return tree
+
+
+def check_crosses(crosses: Iterable[Cross], slots: Collection[str]) -> None:
+    """Raise ConfigError if a cross has a member that is none of the slots."""
+    for cross in crosses:
+        for member in cross.of:
+            if member not in slots:
+                raise ConfigError(
+                    f"cross {cross.name!r}: {member!r} is not a feature with a slot"
+                    f"{nearest(member, slots)}"
+                )
 
 
 def _makes_slot(feature: Feature) -> bool:

@@ -19,7 +19,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from weiml.features import Batch
+from weiml.features import Batch, Cross, CrossGroups, with_crosses
+from weiml.features.spec import check_crosses
 from weiml.hashing import hash_key
 from weiml.models.base import Columns, Model, Rows, StepResult, TrainingStep, register_model
 from weiml.models.fetch import Fetch, Prepared
@@ -46,6 +47,11 @@ class LogisticRegressionConfig:
     optimizer: FTRL = field(default_factory=lambda: FTRL(alpha=0.05, beta=1.0, l1=0.0, l2=1.0))
     expected_rows: int = 0
     """About how many different keys there will be, if that is known."""
+    crosses: tuple[Cross, ...] = ()
+    """Products of slots to take on the fly: they have keys and rows as if the batch held them, but
+    live for one step only. Not those that are slots of the batch already."""
+    cross_groups: tuple[CrossGroups, ...] = ()
+    """Whole groups of such products."""
 
 
 @register_model
@@ -62,6 +68,9 @@ class LogisticRegression(Model):
         names += [hash_key("weiml.dense", name) for name in columns.dense_names]
         self._own_keys = np.array(names, np.uint64)
         self._others: OthersShare | None = None
+        grouped = (cross for groups in self.config.cross_groups for cross in groups.crosses)
+        self._crosses = (*self.config.crosses, *grouped)
+        check_crosses(self._crosses, columns.slots)
 
     def tables(self) -> tuple[TableConfig, ...]:
         """See `Model.tables`."""
@@ -76,20 +85,22 @@ class LogisticRegression(Model):
 
     def keys(self, batch: Batch) -> np.ndarray:
         """See `Model.keys`: for each example the bias, the dense columns, then its slots' keys."""
-        return np.asarray(_with_own_keys(self._own_keys, batch.keys, _starts(batch)))
+        crossed = with_crosses(batch, self._crosses)
+        return np.asarray(_with_own_keys(self._own_keys, crossed.keys, _starts(crossed)))
 
     def logits(self, batch: Batch, rows: Mapping[str, Rows]) -> np.ndarray:
         """See `Model.logits`."""
         self.check(batch)
-        starts, values = self._values(batch)
+        starts, values = self._values(with_crosses(batch, self._crosses))
         weights, positions = rows[TABLE]
         return np.asarray(linear_sums(weights, positions, values, starts))
 
     def prepare(self, batch: Batch) -> Prepared:
         """See `Model.prepare`. The model's own keys come first, `positions` counts from behind."""
         self.check(batch)
-        distinct, positions = unique_keys(batch.keys)
-        return Prepared(batch, np.concatenate([self._own_keys, distinct]), positions)
+        crossed = with_crosses(batch, self._crosses)
+        distinct, positions = unique_keys(crossed.keys)
+        return Prepared(crossed, np.concatenate([self._own_keys, distinct]), positions)
 
     def fetch(self, client: Client, prepared: Prepared, *, ahead: int = 0) -> Fetch:
         """See `Model.fetch`; rows are pulled as state."""

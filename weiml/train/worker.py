@@ -227,7 +227,16 @@ def _fetch(worker: _Worker, *, ahead: int) -> Fetch | None:
 
 
 def check_inputs(batch: Batch, where: str) -> None:
-    """Raise DataError if the batch has dense values that are not finite."""
+    """Raise DataError if the batch has dense numbers or values of keys that are not finite."""
+    if batch.values is not None and not np.isfinite(batch.values).all():
+        at = int(np.argmin(np.isfinite(batch.values)))
+        slot = batch.slots[
+            (int(np.searchsorted(batch.offsets, at, "right")) - 1) % len(batch.slots)
+        ]
+        raise DataError(
+            f"{where}: slot {slot!r} holds values that are not finite; fix them where the features "
+            "are made"
+        )
     if np.isfinite(batch.dense).all():
         return
     for name, column in zip(batch.dense_names, batch.dense.T, strict=True):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from hypothesis import strategies as st
 import weiml.data.batches.dataset as batches_module
 from weiml.data.batches.dataset import BatchDataset, write_batches
 from weiml.errors import ConfigError, DataError
-from weiml.features import Batch, Categorical, Continuous, FeatureEncoder, FeatureSpec, SparseBinary
+from weiml.features import (
+    Batch,
+    Categorical,
+    Continuous,
+    FeatureEncoder,
+    FeatureSpec,
+    KeyNames,
+    SparseBinary,
+)
+from weiml.hashing import feature_seed
 
 SPEC = FeatureSpec(
     features=(Categorical("user_id"), SparseBinary("genres"), Continuous("age", buckets=2))
@@ -232,3 +242,24 @@ def test_the_manifest_says_what_is_there(dataset: BatchDataset) -> None:
     manifest = json.loads((dataset.folder / "dataset.json").read_text())
     assert [part["examples"] for part in manifest["parts"]] == [20] * 5 + [3]
     assert manifest["num_examples"] == 103
+
+
+def test_names_are_collected_while_batches_are_written(tmp_path: Path) -> None:
+    names = KeyNames()
+
+    def batches() -> Iterator[Batch]:
+        for n in (30, 20):
+            names.add(SPEC, raw(n))
+            yield make(n)
+
+    dataset = write_batches(batches(), tmp_path / "set", encoder=ENCODER, names=names)
+    described = BatchDataset.open(tmp_path / "set").names().describe(dataset.read().keys)
+    assert set(described["feature"].to_pylist()) == {"user_id", "genres", "age"}
+    manifest = json.loads((tmp_path / "set" / "dataset.json").read_text())
+    assert manifest["features"][0] == {
+        "id": f"0x{int(feature_seed('user_id')):016x}",
+        "feature": "user_id",
+        "type": "categorical",
+    }
+    with pytest.raises(DataError, match="no key names at"):
+        write_batches([make(5)], tmp_path / "other").names()

@@ -8,7 +8,7 @@ import pytest
 
 from weiml.data import BatchDataset, BatchSink, Examples, col, write_batches
 from weiml.errors import DataError
-from weiml.features import Categorical, Continuous, FeatureEncoder, FeatureSpec
+from weiml.features import Categorical, Continuous, FeatureEncoder, FeatureSpec, KeyNames
 
 
 def raw(n: int, seed: int) -> pa.Table:
@@ -42,6 +42,18 @@ def test_encoded_examples_are_those_of_the_encoder(tmp_path: Path) -> None:
     assert dataset.counts == expected.counts
     assert dataset.spec == ENCODER.spec
     assert dataset.encoder().encode(TABLES[0]).keys.size == 50
+
+
+def test_an_encoder_is_fitted_piece_by_piece_and_names_are_kept(tmp_path: Path) -> None:
+    examples = Examples.of(TABLES)
+    encoder = examples.fit_encoder(ENCODER.spec)
+    dataset = examples.write_batches(tmp_path / "out", encoder)
+    np.testing.assert_allclose(dataset.read().dense, ENCODER.encode(pa.concat_tables(TABLES)).dense)
+    known = KeyNames.load(tmp_path / "out" / "keys.parquet")
+    assert known.to_table().num_rows == 9
+    assert known.collisions().lost == 0
+    with pytest.raises(DataError, match="user_id"):
+        examples.drop("user_id").fit_encoder(ENCODER.spec)
 
 
 def test_no_examples_make_a_data_set_with_columns(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from weiml.cli.console import JsonOption, speaking, table
 from weiml.cli.ps.connection import AddressOption, NameArgument, connected
+from weiml.config import nearest
 from weiml.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ def rows(
         list[str] | None,
         typer.Option("--hash", metavar="FEATURE=VALUE", help="The key of a feature's value."),
     ] = None,
+    feature_type: Annotated[
+        str,
+        typer.Option("--type", metavar="TYPE", help="The type of the features of --hash."),
+    ] = "categorical",
     top: Annotated[
         int | None, typer.Option(metavar="N", help="The N rows with the largest weights.")
     ] = None,
@@ -40,11 +45,11 @@ def rows(
 
     A key without a row is shown as it would start. With --json the state is always there.
 
-    Example: weiml ps rows feed wide --hash user_id=5 --hash gender=F
+    Example: weiml ps rows feed wide --hash genres=Drama --type sparse_binary
     """
     with speaking(json) as console:
         wanted = [(_key(text), text) for text in keys or []] + [
-            _hash(text) for text in hashed or []
+            _hash(text, feature_type) for text in hashed or []
         ]
         if (top is None) == (not wanted):
             raise ConfigError("give keys (KEY… or --hash FEATURE=VALUE) or --top N, one of the two")
@@ -69,13 +74,17 @@ def _key(text: str) -> int:
     return key
 
 
-def _hash(text: str) -> tuple[int, str]:
-    from weiml.hashing import hash_key
+def _hash(text: str, feature_type: str) -> tuple[int, str]:
+    from weiml.hashing import TypeTag, hash_key
+
+    tags = {tag.name.lower(): tag for tag in TypeTag}
+    if feature_type not in tags:
+        raise ConfigError(f"unknown feature type {feature_type!r}{nearest(feature_type, tags)}")
 
     feature, equals, value = text.partition("=")
     if not (feature and equals):
         raise ConfigError(f"--hash needs FEATURE=VALUE, got {text!r}")
-    return hash_key(feature, value), text
+    return hash_key(feature, value, tags[feature_type]), text
 
 
 def _rows(client: Client, name: str, wanted: list[tuple[int, str]]) -> list[dict[str, Any]]:

@@ -20,13 +20,14 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from weiml.errors import ConfigError, DataError
-from weiml.features import Batch, FeatureEncoder, FeatureSpec
+from weiml.features import Batch, FeatureEncoder, FeatureSpec, KeyNames, feature_ids
 
 __all__ = ["BatchDataset", "publish", "rebatch", "write_batches", "write_parts"]
 
 _FORMAT = 1
 _MANIFEST = "dataset.json"
 _ENCODER = "encoder.json"
+_NAMES = "keys.parquet"
 _SHUFFLE_PARTS = 4  # parts mixed with each other in one go when the set is too big to be held
 _SMALL_EXAMPLES = 1 << 20  # sets up to this size are shuffled as a whole
 
@@ -36,6 +37,7 @@ def write_batches(
     folder: str | Path,
     *,
     encoder: FeatureEncoder | None = None,
+    names: KeyNames | None = None,
     examples_per_part: int = 1 << 16,
 ) -> BatchDataset:
     """Write batches, in order, as a new dataset folder and open it.
@@ -45,6 +47,8 @@ def write_batches(
             slots and dense columns. They are cut and joined to parts of `examples_per_part`.
         folder: the folder to make; one that exists must be empty.
         encoder: kept beside the data, for whoever trains on it.
+        names: kept beside the data: what its keys stand for. They may be collected while the
+            batches are made, and are read after the last one.
         examples_per_part: also the unit of reading and of shuffling.
 
     Raises:
@@ -59,18 +63,25 @@ def write_batches(
     aside.mkdir(parents=True)
     try:
         manifest = write_parts(batches, aside, examples_per_part)
-        return publish(aside, target, manifest, encoder)
+        return publish(aside, target, manifest, encoder, names)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def publish(
-    aside: Path, target: Path, manifest: dict[str, Any], encoder: FeatureEncoder | None
+    aside: Path,
+    target: Path,
+    manifest: dict[str, Any],
+    encoder: FeatureEncoder | None,
+    names: KeyNames | None,
 ) -> BatchDataset:
     """Give a folder of parts its manifest and its name, and open it."""
     if encoder is not None:
         encoder.save(aside / _ENCODER)
         manifest["spec"] = encoder.spec.to_mapping()
+        manifest["features"] = _feature_ids(encoder.spec)
+    if names is not None:
+        names.save(aside / _NAMES)
     (aside / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     os.rename(aside, target)  # also replaces an empty folder
     return BatchDataset.open(target)
@@ -171,6 +182,14 @@ class BatchDataset:
             DataError: none was kept.
         """
         return FeatureEncoder.load(self.folder / _ENCODER)
+
+    def names(self) -> KeyNames:
+        """Return what the keys stand for.
+
+        Raises:
+            DataError: it was not kept.
+        """
+        return KeyNames.load(self.folder / _NAMES)
 
     def read(self) -> Batch:
         """Return all examples, in the order in which they were written."""
@@ -300,6 +319,12 @@ def write_parts(
         "counts": totals,
         "parts": parts,
     }
+
+
+def _feature_ids(spec: FeatureSpec) -> list[dict[str, str]]:
+    """Return the ids of features as text: JSON's numbers hold 53 bits."""
+    rows = feature_ids(spec).to_pylist()
+    return [row | {"id": f"0x{row['id']:016x}"} for row in rows]
 
 
 def _rebatch_or_empty(batches: Iterator[Batch], size: int) -> Iterator[Batch]:

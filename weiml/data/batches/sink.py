@@ -15,7 +15,7 @@ from typing_extensions import override
 from weiml.data.batches.dataset import BatchDataset, publish, write_parts
 from weiml.data.sources import FeatureSink, SinkWriter
 from weiml.errors import ConfigError, DataError
-from weiml.features import Batch, FeatureEncoder
+from weiml.features import Batch, FeatureEncoder, KeyNames
 
 __all__ = ["BatchSink"]
 
@@ -26,6 +26,7 @@ class BatchSink(FeatureSink):
     Args:
         folder: a folder on a file system that all workers share; one that exists must be empty.
         encoder: kept beside the data, for whoever trains on it.
+        names: kept beside the data: what its keys stand for, see `Examples.key_names`.
         examples_per_part: at most; also the unit of reading and of shuffling.
     """
 
@@ -34,12 +35,14 @@ class BatchSink(FeatureSink):
         folder: str | Path,
         *,
         encoder: FeatureEncoder | None = None,
+        names: KeyNames | None = None,
         examples_per_part: int = 1 << 16,
     ) -> None:
         if examples_per_part < 1:
             raise ConfigError(f"examples_per_part must be at least 1, got {examples_per_part}")
         self.folder = Path(folder).absolute()
         self.encoder = encoder
+        self.names = names
         self.examples_per_part = examples_per_part
 
     def __str__(self) -> str:
@@ -57,24 +60,22 @@ class BatchSink(FeatureSink):
             raise DataError(f"{self.folder} is not empty: datasets are written to a new folder")
         aside = self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex[:12]}.writing")
         aside.mkdir(parents=True)
-        return _BatchWriter(aside, self.folder, empty, self.encoder, self.examples_per_part)
+        return _BatchWriter(aside, self, empty)
 
 
 @dataclass
 class _BatchWriter(SinkWriter):
     aside: Path
-    folder: Path
+    sink: BatchSink
     empty: Batch
-    encoder: FeatureEncoder | None
-    examples_per_part: int
 
     @override
     def write(self, piece: int, tables: Iterable[pa.Table]) -> dict[str, Any]:
-        return write_parts(tables, self.aside, self.examples_per_part, f"part-{piece:05d}")
+        return write_parts(tables, self.aside, self.sink.examples_per_part, f"part-{piece:05d}")
 
     @override
     def commit(self, written: list[Any]) -> BatchDataset:
-        manifests = written or [write_parts([self.empty], self.aside, self.examples_per_part)]
+        manifests = written or [write_parts([self.empty], self.aside, self.sink.examples_per_part)]
         whole = dict(manifests[0])
         whole["parts"] = [part for manifest in manifests for part in manifest["parts"]]
         whole["num_examples"] = sum(manifest["num_examples"] for manifest in manifests)
@@ -82,7 +83,7 @@ class _BatchWriter(SinkWriter):
             name: sum(manifest["counts"][name] for manifest in manifests)
             for name in whole["counts"]
         }
-        return publish(self.aside, self.folder, whole, self.encoder)
+        return publish(self.aside, self.sink.folder, whole, self.sink.encoder, self.sink.names)
 
     @override
     def abort(self) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weiml.data.batches import BatchDataset, BatchSink
 from weiml.data.datasets import ProgressCallback
 from weiml.data.examples.aggregates import Aggregate, Counters, Rate
 from weiml.data.examples.columns import Expression, check_columns
 from weiml.data.examples.display import explained, table_text
+from weiml.data.examples.endings import Accumulate, M, add_names, add_table, count
 from weiml.data.examples.engine import Engine, LocalEngine
 from weiml.data.examples.joins import AsOfJoin, How, Join, LabelJoin
 from weiml.data.examples.plan import (
@@ -45,8 +49,8 @@ from weiml.data.examples.windows import Window, window_name, window_seconds
 from weiml.data.sources import FeatureSink, FeatureSource, TableSource
 from weiml.data.splits import SPLITS, split_by_time
 from weiml.errors import ConfigError, DataError
-from weiml.features import FeatureEncoder
-from weiml.features.transforms import Accumulator, Fitted, Transform
+from weiml.features import FeatureEncoder, FeatureSpec, KeyNames
+from weiml.features.transforms import Fitted, Transform
 
 __all__ = ["Examples", "RunOptions"]
 
@@ -444,7 +448,7 @@ class Examples:
     def count(self) -> int:
         """Return how many examples there are."""
         with self._engine() as engine:
-            return sum(engine.run(engine.compile(self._narrowest()), _count))
+            return sum(engine.run(engine.compile(self._narrowest()), count))
 
     def fit(self, transform: Transform) -> Fitted:
         """Fit a transform on these examples: each piece by itself, then joined in their order.
@@ -453,12 +457,38 @@ class Examples:
             DataError: a column is missing or has the wrong type, or there is too little to fit on.
         """
         transform.output_schema(self.schema)
-        narrow = self.select(*dict.fromkeys(transform.inputs)).plan
-        with self._engine() as engine:
-            seen = transform.accumulator()
-            for part in engine.run(engine.compile(narrow), _Accumulate(transform)):
-                seen.merge(part)
-        return seen.fitted()
+        narrow = self.select(*dict.fromkeys(transform.inputs))
+        return narrow._accumulated(transform.accumulator, add_table).fitted()
+
+    def fit_encoder(self, spec: FeatureSpec) -> FeatureEncoder:
+        """Fit an encoder of a feature spec on these examples, as `fit` does.
+
+        Raises:
+            DataError: a column is missing or has the wrong type, or there are no examples.
+        """
+        encoder = FeatureEncoder(spec)
+        KeyNames().add(spec, self.schema.empty_table())  # tells what is wrong at once
+        return self._accumulated(encoder.accumulator, add_table).fitted()
+
+    def key_names(self, spec: FeatureSpec) -> KeyNames:
+        """Return what the keys of these examples stand for, for reading models and collisions."""
+        return self._accumulated(KeyNames, partial(add_names, spec))
+
+    def write_batches(
+        self, folder: str | Path, encoder: FeatureEncoder, *, names: bool = True, **options: Any
+    ) -> BatchDataset:
+        """Encode the examples and write them as a data set of batches.
+
+        Args:
+            folder: to make, on a file system that all workers share.
+            encoder: fitted; it is kept beside the data.
+            names: keep beside the data what its keys stand for, which takes a pass of its own.
+            options: of `BatchSink`.
+        """
+        known = self.key_names(encoder.spec) if names else None
+        sink = BatchSink(folder, encoder=encoder, names=known, **options)
+        dataset: BatchDataset = self.encode(encoder).write(sink)
+        return dataset
 
     def write(self, sink: FeatureSink) -> Any:
         """Write the examples; all of them are seen at the end, or none.
@@ -530,6 +560,14 @@ class Examples:
         stamps = pa.types.is_timestamp(self.schema.field(time).type)
         return None if seconds is None else seconds * (1_000_000 if stamps else 1)
 
+    def _accumulated(self, make: Callable[[], M], add: Callable[[M, pa.Table], None]) -> M:
+        """Return what all examples leave in an accumulator: each piece's own, joined in order."""
+        with self._engine() as engine:
+            seen = make()
+            for part in engine.run(engine.compile(self.plan), Accumulate(make, add)):
+                seen.merge(part)
+        return seen
+
     def _narrowest(self) -> Plan:
         """Return the plan with one column, which is enough to count."""
         return self.select(self.columns[0]).plan if self.columns else self.plan
@@ -548,23 +586,6 @@ class Examples:
 
         with ray_running():
             yield RayEngine(self.options.partitions, self.options.progress)
-
-
-class _Accumulate:
-    """The ending that fits: what a piece's tables leave in an accumulator."""
-
-    def __init__(self, transform: Transform) -> None:
-        self.transform = transform
-
-    def __call__(self, piece: int, tables: Iterator[pa.Table]) -> Accumulator:
-        seen = self.transform.accumulator()
-        for table in tables:
-            seen.add(table)
-        return seen
-
-
-def _count(piece: int, tables: Iterator[pa.Table]) -> int:
-    return sum(table.num_rows for table in tables)
 
 
 def _names(columns: Columns | None, default: tuple[str, ...] = ()) -> tuple[str, ...]:
