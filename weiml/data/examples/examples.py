@@ -46,7 +46,13 @@ from weiml.data.examples.rows import (
 from weiml.data.examples.unbounded import UnboundedSource, function_of
 from weiml.data.examples.wide import Repartition, Shuffle, WideOperation
 from weiml.data.examples.windows import Window, window_name, window_seconds
-from weiml.data.sources import FeatureSink, FeatureSource, TableSource
+from weiml.data.sources import (
+    FeatureSink,
+    FeatureSource,
+    FileSink,
+    FileSource,
+    TableSource,
+)
 from weiml.data.splits import SPLITS, split_by_time
 from weiml.errors import ConfigError, DataError
 from weiml.features import FeatureEncoder, FeatureSpec, KeyNames
@@ -507,6 +513,17 @@ class Examples:
         except BaseException:
             writer.abort()
             raise
+
+    def stored(self, folder: str, **options: Any) -> Examples:
+        """Write the examples and return them as read from there: for what several plans use.
+
+        Args:
+            folder: local path or URL.
+            options: of `FileSink`.
+        """
+        storage = options.get("storage")
+        read = FileSource(self.write(FileSink(folder, **options)), storage=storage).read()
+        return Examples(read.plan, self.options)
 
     def show(self, rows: int = 10, file: TextIO | None = None) -> None:
         """Print the first examples."""
