@@ -120,14 +120,16 @@ def pip_download(
 
 @contextlib.contextmanager
 def rich_progress() -> Iterator[ProgressCallback]:
-    """Yield a progress callback that draws one bar a text on standard error."""
+    """Yield a progress callback that draws one bar a text on standard error, on a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    screen = Console(stderr=True)
+    off = not screen.is_terminal
+    with Progress(*columns, console=screen, transient=True, disable=off) as bars:
         tasks = {}
 
         def show(text: str, done: float | None, total: float | None) -> None:
