@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weiml.hashing.xxh64 import decimal_digest, short_decimal_digest, xxh64
+from weiml.hashing.xxh64 import (
+    decimal_digest,
+    medium_decimal_digest,
+    short_decimal_digest,
+    xxh64,
+)
 
 
 @numba.njit
@@ -21,6 +26,14 @@ def of_bytes(data: np.ndarray, seed: np.uint64) -> Any:
 @numba.njit
 def of_short(number: np.uint64, seed: np.uint64) -> Any:
     return short_decimal_digest(number, seed)
+
+
+@numba.njit
+def of_medium(numbers: np.ndarray, seed: np.uint64) -> Any:
+    out = np.empty(numbers.size, np.uint64)
+    for i in range(numbers.size):
+        out[i] = medium_decimal_digest(numbers[i], seed)
+    return out
 
 
 def digest(text: str, seed: int = 0) -> int:
@@ -73,6 +86,21 @@ def test_every_number_of_digits(negative: bool) -> None:
 @given(st.integers(0, 10**7 - 1), st.integers(0, 2**64 - 1))
 def test_short_numbers_hash_as_their_text(number: int, seed: int) -> None:
     assert int(of_short(np.uint64(number), np.uint64(seed))) == digest(str(number), seed)
+
+
+@given(st.lists(st.integers(0, 10**16 - 1), min_size=1, max_size=40), st.integers(0, 2**64 - 1))
+def test_medium_numbers_hash_as_their_text(numbers: list[int], seed: int) -> None:
+    got = of_medium(np.array(numbers, np.uint64), np.uint64(seed))
+    assert got.tolist() == [digest(str(number), seed) for number in numbers]
+
+
+def test_medium_numbers_around_where_the_quotient_by_floats_may_be_off() -> None:
+    rng = np.random.default_rng(0)
+    quotients = np.concatenate([rng.integers(0, 10**8, 300), [0, 1, 9, 10, 10**8 - 1]])
+    numbers = (quotients[:, None] * 10**8 + np.array([0, 1, 10**8 - 1])).reshape(-1)
+    numbers = np.concatenate([numbers, [10**d + e for d in range(1, 16) for e in (-1, 0, 1)]])
+    got = of_medium(numbers.astype(np.uint64), np.uint64(5))
+    assert got.tolist() == [digest(str(number), 5) for number in numbers.tolist()]
 
 
 def test_the_division_by_reciprocals_is_exact() -> None:

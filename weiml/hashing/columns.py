@@ -9,13 +9,14 @@ import pyarrow.compute as pc
 
 from weiml.errors import DataError
 from weiml.hashing.ids import TypeTag, feature_seed, missing_id, text_id
-from weiml.hashing.xxh64 import decimal_digest, short_decimal_digest
+from weiml.hashing.xxh64 import decimal_digest, medium_decimal_digest, short_decimal_digest
 
 __all__ = ["hash_values", "text_form"]
 
 _ONE = np.uint64(1)
 _ZERO = np.uint64(0)
 _SHORT = np.uint64(10**7)  # what `short_decimal_digest` takes
+_MEDIUM = np.uint64(10**16)  # what `medium_decimal_digest` takes
 _BLOCK = 256
 # Every whole number up to here has a float of its own; beyond, ids would melt together.
 _WHOLE_FLOATS = {pa.float16(): 2.0**11, pa.float32(): 2.0**24, pa.float64(): 2.0**53}
@@ -183,8 +184,13 @@ def _hash_block(numbers: np.ndarray, unsigned: bool, seed: np.uint64, keys: np.n
             keys[i] = max(short_decimal_digest(numbers[i], seed), _ONE)
         return
     for i in range(numbers.size):
+        keys[i] = max(medium_decimal_digest(numbers[i], seed), _ONE)
+    if largest < _MEDIUM:
+        return
+    for i in range(numbers.size):
         number = numbers[i]
-        negative = not unsigned and np.int64(number) < 0
-        # In two's complement 0 - x is |x| for every negative x, the smallest included.
-        magnitude = _ZERO - number if negative else number
-        keys[i] = max(decimal_digest(magnitude, negative, seed), _ONE)
+        if number >= _MEDIUM:
+            negative = not unsigned and np.int64(number) < 0
+            # In two's complement 0 - x is |x| for every negative x, the smallest included.
+            magnitude = _ZERO - number if negative else number
+            keys[i] = max(decimal_digest(magnitude, negative, seed), _ONE)

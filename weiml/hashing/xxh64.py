@@ -10,7 +10,7 @@ import numpy as np
 
 from weiml.hashing.memory import load_u8, load_u32, load_u64, trailing_zeros
 
-__all__ = ["decimal_digest", "short_decimal_digest", "xxh64"]
+__all__ = ["decimal_digest", "medium_decimal_digest", "short_decimal_digest", "xxh64"]
 
 _P1 = np.uint64(0x9E3779B185EBCA87)
 _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -19,7 +19,9 @@ _P4 = np.uint64(0x85EBCA77C2B2AE63)
 _P5 = np.uint64(0x27D4EB2F165667C5)
 _ZERO = np.uint64(0)
 _BYTE = np.uint64(0xFF)
-_U8, _U32, _U64 = np.uint64(8), np.uint64(32), np.uint64(64)
+_U1, _U8, _U32, _U64 = np.uint64(1), np.uint64(8), np.uint64(32), np.uint64(64)
+_FOUR = np.uint64(4)
+_LAST_BYTE = np.uint64(1 << 56)
 _ZEROS = np.uint64(0x3030303030303030)  # the text 00000000
 _MINUS = np.uint64(45)
 _E8 = np.uint64(10**8)
@@ -81,6 +83,32 @@ def _stripes(at: int, stop: int, seed: np.uint64) -> np.uint64:
 
 
 @numba.njit(inline="always")
+def _less_than_8(h: np.uint64, word: np.uint64, length: np.uint64) -> np.uint64:
+    """Return the digest that a state has after the last 0 … 7 bytes, the lowest of `word`."""
+    four = length >= _FOUR
+    h = _eat4(h, word & np.uint64(0xFFFFFFFF)) if four else h
+    word = word >> _U32 if four else word
+    rest = length & np.uint64(3)
+    h = _eat1(h, word & _BYTE) if rest > _ZERO else h
+    h = _eat1(h, (word >> _U8) & _BYTE) if rest > np.uint64(1) else h
+    h = _eat1(h, (word >> np.uint64(16)) & _BYTE) if rest > np.uint64(2) else h
+    return _avalanche(h)
+
+
+@numba.njit(inline="always")
+def _last_bytes(stop: int, length: int, rest: int) -> np.uint64:
+    """Return the last `rest` (1 … 7) of `length` bytes before `stop`, with loads within them."""
+    if length >= 8:
+        return load_u64(stop - 8) >> np.uint64(64 - 8 * rest)
+    start = stop - length
+    if length >= 4:
+        return load_u32(start) | (load_u32(stop - 4) << np.uint64(8 * length - 32))
+    half = length >> 1
+    word = load_u8(start) | (load_u8(start + half) << np.uint64(8 * half))
+    return word | (load_u8(stop - 1) << np.uint64(8 * length - 8))
+
+
+@numba.njit(inline="always")
 def xxh64(address: int, length: int, seed: np.uint64) -> np.uint64:
     """Return XXH64 of `length` bytes at `address` (int64), for use inside compiled loops."""
     at = address
@@ -94,13 +122,11 @@ def xxh64(address: int, length: int, seed: np.uint64) -> np.uint64:
     while at + 8 <= stop:
         h = _eat8(h, load_u64(at))
         at += 8
-    if at + 4 <= stop:
-        h = _eat4(h, load_u32(at))
-        at += 4
-    while at < stop:
-        h = _eat1(h, load_u8(at))
-        at += 1
-    return _avalanche(h)
+    rest = stop - at
+    if rest == 0:
+        return _avalanche(h)
+    # Lengths vary: selecting costs less than branches that are guessed wrong.
+    return _less_than_8(h, _last_bytes(stop, length, rest), np.uint64(rest))
 
 
 @numba.njit(inline="always")
@@ -123,18 +149,34 @@ def short_decimal_digest(x: np.uint64, seed: np.uint64) -> np.uint64:
     """Return XXH64 of the decimal text of x < 10⁷, without a branch, so that loops vectorise."""
     digits = _digits(x)
     # The last digit counts even if it is 0, hence the bit set in its byte.
-    skip = trailing_zeros(digits | np.uint64(1 << 56)) & np.uint64(56)
-    word = (digits + _ZEROS) >> skip
+    skip = trailing_zeros(digits | _LAST_BYTE) & np.uint64(56)
     length = _U8 - (skip >> np.uint64(3))
+    return _less_than_8(seed + _P5 + length, (digits + _ZEROS) >> skip, length)
+
+
+@numba.njit(inline="always")
+def medium_decimal_digest(x: np.uint64, seed: np.uint64) -> np.uint64:
+    """Like `short_decimal_digest` for x < 10¹⁶, at about twice the work."""
+    # There is no division of vectors of integers; the quotient by floats is off by one at most.
+    high = np.uint64(np.float64(x) * 1e-8)
+    low = x - high * _E8
+    high, low = (high - _U1, low + _E8) if np.int64(low) < 0 else (high, low)
+    high, low = (high + _U1, low - _E8) if low >= _E8 else (high, low)
+    first, second = _digits(high), _digits(low)
+    skip = trailing_zeros((first if high else second) | _LAST_BYTE) & np.uint64(56)
+    first, second = first + _ZEROS, second + _ZEROS
+    # Up to eight digits of `high` and all of `low`; or those of `low` alone.
+    word = (first >> skip) | ((second << (np.uint64(56) - skip)) << _U8)
+    word = word if high else second >> skip
+    next_word = second >> skip
+    length = (np.uint64(16) if high else _U8) - (skip >> np.uint64(3))
     h = seed + _P5 + length
-    four = length >= np.uint64(4)
-    h = _eat4(h, word & np.uint64(0xFFFFFFFF)) if four else h
-    word = word >> _U32 if four else word
-    rest = length & np.uint64(3)
-    h = _eat1(h, word & _BYTE) if rest > _ZERO else h
-    h = _eat1(h, (word >> _U8) & _BYTE) if rest > np.uint64(1) else h
-    h = _eat1(h, (word >> np.uint64(16)) & _BYTE) if rest > np.uint64(2) else h
-    return _avalanche(h)
+    eight = length >= _U8
+    h = _eat8(h, word) if eight else h
+    word = next_word if eight else word
+    rest = length - _U8 if eight else length
+    h = _eat8(h, word) if rest == _U8 else h
+    return _less_than_8(h, word, rest & np.uint64(7))
 
 
 @numba.njit(inline="always")
@@ -158,7 +200,7 @@ def decimal_digest(magnitude: np.uint64, negative: bool, seed: np.uint64) -> np.
     low = magnitude - (magnitude // _E8) * _E8
     lead = top if top else (middle if middle else low)
     digits = _digits(lead)
-    skip = trailing_zeros(digits | np.uint64(1 << 56)) & np.uint64(56)
+    skip = trailing_zeros(digits | _LAST_BYTE) & np.uint64(56)
     words0 = (digits + _ZEROS) >> skip
     length = _U8 - (skip >> np.uint64(3))
     words1 = words2 = _ZERO
