@@ -16,6 +16,7 @@ OTHER_FOLDERS = {"structure", "programs", "faults"}
 OTHER_FILES = {"test_wheel.py", "test_readme.py", "test_notebooks.py", "test_sdk.py"}
 # Tests of what several modules of a folder promise together.
 FOLDER_FILES = {
+    "features/transforms/test_conformance.py",
     "ps/test_consistency.py",
     "ps/optimizers/test_known_answers.py",
     "ps/optimizers/test_references.py",
