@@ -135,7 +135,7 @@ def test_every_requirement_is_pinned(root: Path) -> None:
 
 
 # Import name -> the requirement that brings it, where they differ.
-BROUGHT_BY = {"starlette": "ray"}
+BROUGHT_BY = {"starlette": "ray", "sklearn": "scikit-learn"}
 
 
 def test_every_import_is_a_requirement(root: Path) -> None:

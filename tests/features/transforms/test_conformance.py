@@ -19,17 +19,23 @@ import pytest
 from weiml.errors import ConfigError, DataError
 from weiml.features.transforms import (
     CDF,
+    MDL,
     TRANSFORMS,
     Accumulator,
+    AdaBoostLeaves,
     Chain,
     Clip,
+    EqualWidth,
     Fill,
     Fitted,
+    GBDTLeaves,
     Log1p,
     MaxNorm,
     MinMax,
     MissingIndicator,
     Powers,
+    QuantileBuckets,
+    RandomForestLeaves,
     SignedLog,
     Sqrt,
     Square,
@@ -143,6 +149,14 @@ CASES = {
         )
     ),
     "together": number_case(Together(MinMax("x"), CDF("x", output="share"), Log1p("y"))),
+    "equal_width": number_case(EqualWidth("x", buckets=7)),
+    "quantile": number_case(QuantileBuckets("x", output="bucket", buckets=7)),
+    "mdl": number_case(MDL("x")),
+    "gbdt_leaves": number_case(GBDTLeaves(("x", "y"), trees=5)),
+    "ada_boost_leaves": number_case(AdaBoostLeaves(("x", "y"), trees=5, label="city", depth=2)),
+    "random_forest_leaves": number_case(
+        RandomForestLeaves(("x", "count"), trees=5, examples=50, output="f")
+    ),
 }
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 learning = pytest.mark.parametrize(
