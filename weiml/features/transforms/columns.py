@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from weiml.config import nearest
 from weiml.errors import DataError
 
 __all__ = [
+    "Lists",
+    "as_numbers",
     "column",
     "from_numbers",
     "is_category",
@@ -18,6 +22,7 @@ __all__ = [
     "is_number",
     "is_text",
     "kind_of",
+    "lists",
     "numbers",
     "plain_type",
     "put",
@@ -126,6 +131,44 @@ def as_numbers(values: pa.Array, name: str) -> np.ndarray:
 def from_numbers(x: np.ndarray) -> pa.Array:
     """Return float64 numbers as an Arrow array, null where they are not finite."""
     return pa.array(x, pa.float64(), mask=~np.isfinite(x))
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Lists as their entries in a row: a list column taken apart."""
+
+    values: pa.Array
+    """The entries of all lists that are not null."""
+    lengths: np.ndarray
+    """Entries of each list, 0 for null: int64 ``(rows,)``."""
+    null: np.ndarray
+    """Which lists are null: bool ``(rows,)``."""
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Where each list starts, and the end: int64 ``(rows + 1,)``."""
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths)])
+
+    def with_values(self, values: pa.Array) -> pa.Array:
+        """Return lists of the same lengths with other entries.
+
+        Raises:
+            DataError: there are 2³¹ entries or more.
+        """
+        if len(values) >= 1 << 31:
+            raise DataError(f"a column holds fewer than 2^31 entries of lists, got {len(values)}")
+        offsets = pa.array(self.offsets.astype(np.int32), mask=np.append(self.null, False))
+        return pa.ListArray.from_arrays(offsets, values)
+
+
+def lists(array: pa.Array) -> Lists:
+    """Take an array of lists apart."""
+    null = pc.is_null(array).to_numpy(zero_copy_only=False)
+    if pa.types.is_fixed_size_list(array.type):
+        lengths = np.where(null, 0, array.type.list_size).astype(np.int64)
+    else:
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    return Lists(pc.list_flatten(array), lengths.astype(np.int64), null)
 
 
 def put_schema(schema: pa.Schema, fields: Sequence[pa.Field]) -> pa.Schema:
