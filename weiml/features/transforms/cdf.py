@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numba
 import numpy as np
 
 from weiml.errors import ConfigError
 from weiml.features.transforms.accumulators import Sketching
+from weiml.features.transforms.buckets import bucket_numbers
 from weiml.features.transforms.derived import FittedNumber, NumberTransform
 from weiml.features.transforms.registry import register
 
@@ -27,7 +29,7 @@ class FittedCDF(FittedNumber):
         """Return each number's share; 0.5 for all if there were no known numbers in training."""
         if not self.values.size:
             return np.where(np.isnan(x), np.nan, 0.5)
-        return np.interp(x, self.values, self.shares)
+        return np.asarray(_interpolate(x, bucket_numbers(x, self.values), self.values, self.shares))
 
 
 @register("cdf")
@@ -83,3 +85,24 @@ def _knots(
     order = np.argsort(x, kind="stable")
     finite = np.isfinite(x[order])
     return x[order][finite], shares[order][finite]
+
+
+@numba.njit(nogil=True, cache=True)
+def _interpolate(
+    x: np.ndarray, places: np.ndarray, values: np.ndarray, shares: np.ndarray
+) -> np.ndarray:
+    """Return shares at x, of which `places` are the bucket numbers among the values."""
+    out = np.empty(x.size, np.float64)
+    last = values.size - 1
+    for i in range(x.size):
+        knot = places[i] - 2  # the last knot that is not above x
+        if places[i] == 0:
+            out[i] = np.nan
+        elif knot < 0:
+            out[i] = shares[0]
+        elif knot >= last:
+            out[i] = shares[last]
+        else:
+            share = (x[i] - values[knot]) / (values[knot + 1] - values[knot])
+            out[i] = shares[knot] + share * (shares[knot + 1] - shares[knot])
+    return out

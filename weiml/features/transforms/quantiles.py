@@ -63,8 +63,7 @@ class QuantileSketch:
         """Values taken in that are not missing."""
         self.missing = 0
         """Values that were NaN or infinite."""
-        self.shift = 0
-        """Bits dropped from each value's end; 0: every distinct value has a cell of its own."""
+        self._shift = 0
         self._used = 0
         self._bits = _FIRST_BITS
         self._table = np.zeros((1 << _FIRST_BITS, 4), np.int64)
@@ -79,16 +78,20 @@ class QuantileSketch:
         units = _units(weights, bits.size)
         at = 0
         while at < bits.size:
-            room = min(self.max_cells + 1, self._table.shape[0] // 4 * 3)
+            # Some more cells than are kept in the end: a grid that is made coarser cell by cell
+            # would be made anew for almost every value at first.
+            room = min(self.max_cells // 4 * 5, self._table.shape[0] // 4 * 3)
             at, self._used, counted, missing = add_values(
-                bits, units, ONE, at, self._table, self._bits, self.shift, self._used, room
+                bits, units, ONE, at, self._table, self._bits, self._shift, self._used, room
             )
             self.count += counted
             self.missing += missing
-            if self._used > self.max_cells:
-                self._rebuild(self._cells())
-            elif at < bits.size:
-                self._grow()
+            if at == bits.size:
+                break
+            if self._used == self.max_cells // 4 * 5:
+                self._keep(*self._canonical())
+            else:
+                self._keep(self._shift, self._all_cells())
 
     def merge(self, other: QuantileSketch) -> None:
         """Take in what another sketch of the same `max_cells` has seen.
@@ -100,12 +103,18 @@ class QuantileSketch:
             raise DataError(
                 f"sketches of {self.max_cells} and {other.max_cells} cells do not merge"
             )
-        shift = max(self.shift, other.shift)
-        both = np.concatenate([group(part._cells(), shift - part.shift) for part in (self, other)])
-        self.shift = shift
+        shift = max(self._shift, other._shift)
+        both = np.concatenate(
+            [group(part._all_cells(), shift - part._shift) for part in (self, other)]
+        )
         self.count += other.count
         self.missing += other.missing
-        self._rebuild(group(both[np.argsort(both[:, CELL], kind="stable")], 0))
+        self._keep(*self._finest(shift, group(both[np.argsort(both[:, CELL])], 0)))
+
+    @property
+    def shift(self) -> int:
+        """Bits dropped from each value's end; 0: every distinct value has a cell of its own."""
+        return self._canonical()[0]
 
     @property
     def min(self) -> float:
@@ -124,7 +133,7 @@ class QuantileSketch:
 
     def distribution(self) -> Distribution:
         """Return what has been seen so far, with ranks and quantiles."""
-        cells = self._cells()
+        _, cells = self._canonical()
         weights = cells[:, WEIGHT] / ONE
         return Distribution(from_ordered(cells[:, LOW]), from_ordered(cells[:, HIGH]), weights)
 
@@ -142,8 +151,9 @@ class QuantileSketch:
 
     def to_bytes(self) -> bytes:
         """Return the state: the same bytes for the same values, in whatever order they came."""
-        cells = np.ascontiguousarray(self._cells()[:, [WEIGHT, LOW, HIGH]].astype("<i8"))
-        head = (self.max_cells, self.shift, self.count, self.missing, len(cells), ONE)
+        shift, cells = self._canonical()
+        cells = np.ascontiguousarray(cells[:, [WEIGHT, LOW, HIGH]].astype("<i8"))
+        head = (self.max_cells, shift, self.count, self.missing, len(cells), ONE)
         return _HEAD.pack(_MAGIC, *head) + cells.tobytes()
 
     @classmethod
@@ -160,11 +170,11 @@ class QuantileSketch:
             raise DataError(f"the bytes of a quantile sketch are damaged: {len(data)} bytes")
         stored = np.frombuffer(data, "<i8", offset=_HEAD.size).reshape(n, 3)
         sketch = cls(max_cells)
-        sketch.shift, sketch.count, sketch.missing = shift, count, missing
+        sketch.count, sketch.missing = count, missing
         cells = np.column_stack([stored[:, 1] >> shift, stored])
         if (cells[1:, CELL] <= cells[:-1, CELL]).any() or (cells[:, WEIGHT] <= 0).any():
             raise DataError("the bytes of a quantile sketch are damaged: cells out of order")
-        sketch._rebuild(np.ascontiguousarray(cells, np.int64))
+        sketch._keep(shift, np.ascontiguousarray(cells, np.int64))
         return sketch
 
     def __getstate__(self) -> dict[str, Any]:
@@ -173,24 +183,25 @@ class QuantileSketch:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(self.from_bytes(state["bytes"]).__dict__)
 
-    def _cells(self) -> np.ndarray:
+    def _all_cells(self) -> np.ndarray:
+        """Return the cells that are counted in, in order: int64 ``(n, 4)``."""
         used = self._table[self._table[:, WEIGHT] != 0]
         return used[np.argsort(used[:, CELL])]
 
-    def _rebuild(self, cells: np.ndarray) -> None:
-        """Keep sorted cells of the present grid, on the finest grid that has room for them."""
-        if len(cells) > self.max_cells:
-            coarser = smallest_shift(np.ascontiguousarray(cells[:, CELL]), self.max_cells)
-            cells = group(cells, coarser)
-            self.shift += int(coarser)
-        self._used = len(cells)
-        self._bits = max(_FIRST_BITS, int(2 * self._used).bit_length())
-        self._table = np.zeros((1 << self._bits, 4), np.int64)
-        insert_cells(cells, self._table, self._bits)
+    def _canonical(self) -> tuple[int, np.ndarray]:
+        """Return shift and cells of the finest grid on which there are at most `max_cells`."""
+        return self._finest(self._shift, self._all_cells())
 
-    def _grow(self) -> None:
-        cells = self._table[self._table[:, WEIGHT] != 0]
-        self._bits += 1
+    def _finest(self, shift: int, cells: np.ndarray) -> tuple[int, np.ndarray]:
+        if len(cells) <= self.max_cells:
+            return shift, cells
+        coarser = smallest_shift(np.ascontiguousarray(cells[:, CELL]), self.max_cells)
+        return shift + int(coarser), group(cells, coarser)
+
+    def _keep(self, shift: int, cells: np.ndarray) -> None:
+        """Count on in these cells of that grid, with room for half as many more at least."""
+        self._shift, self._used = shift, len(cells)
+        self._bits = max(_FIRST_BITS, int(2 * self._used).bit_length())
         self._table = np.zeros((1 << self._bits, 4), np.int64)
         insert_cells(cells, self._table, self._bits)
 

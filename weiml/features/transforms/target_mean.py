@@ -54,25 +54,25 @@ class FittedTargetMean(FittedDerived):
     """int64 ``(n,)``."""
     sums: np.ndarray
     """In units of 2⁻²⁰: int64 ``(n,)``."""
+    prior: float = field(init=False)
+    """The mean of all labels, 0 if there are none."""
     _index: KeyIndex = field(init=False, repr=False)
+    _known: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_index", KeyIndex(self.keys))
-
-    @property
-    def prior(self) -> float:
-        """The mean of all labels, 0 if there are none."""
         count = int(self.counts.sum())
-        return int(self.sums.sum()) / UNIT / count if count else 0.0
+        prior = int(self.sums.sum()) / UNIT / count if count else 0.0
+        object.__setattr__(self, "prior", prior)
+        object.__setattr__(self, "_index", KeyIndex(self.keys))
+        # A last entry for unknown categories, whose position is −1.
+        object.__setattr__(self, "_known", (np.append(self.counts, 0), np.append(self.sums, 0)))
 
     def arrays(self, table: pa.Table) -> Sequence[pa.Array]:
         """Return the smoothed means, and the counts if asked for."""
         assert isinstance(self.of, TargetMean)
         found = self._index.find(self.of.keys(table))
-        counts = np.append(self.counts, 0)[found]
-        sums = np.append(self.sums, 0)[found]
-        prior = np.full(found.size, self.prior)
-        return self.of.columns_of(counts, sums, prior)
+        counts, sums = (known[found] for known in self._known)
+        return self.of.columns_of(counts, sums, np.full(found.size, self.prior))
 
 
 @register("target_mean")
