@@ -42,6 +42,7 @@ def test_a_stage_is_fitted_on_what_the_one_before_makes() -> None:
     np.testing.assert_allclose(made.column("x_square"), made.column("x").to_numpy() ** 2)
     assert chain.inputs == ("x",)
     assert chain.outputs == ("x", "x_square", "x_sqrt")
+    assert Chain(Log1p("x", output="z"), MinMax("z")).inputs == ("x",)
 
 
 def test_passes_are_those_of_stages_that_learn() -> None:

@@ -65,8 +65,8 @@ def test_leaves_are_scikit_learns(
 
 
 def test_missing_numbers_count_as_the_median(rng: np.random.Generator) -> None:
-    x = rng.normal(size=501)
-    table = pa.table({"a": x, "b": x, "label": (x > 0.2).astype(int)})
+    x = rng.normal(5.0, 1.0, 501)
+    table = pa.table({"a": x, "b": x, "label": (x > 4.5).astype(int)})
     fitted = GBDTLeaves(COLUMNS, trees=3).fit(table)
     gaps = fitted.apply(pa.table({"a": [None, np.median(x), np.inf], "b": [np.nan] * 3}))
     leaves = gaps.column("leaves").to_pylist()
@@ -85,6 +85,8 @@ def test_a_repeated_example_weighs_more() -> None:
     fitted = GBDTLeaves(("a",), trees=1).fit(table)
     assert isinstance(fitted, FittedLeaves)
     assert fitted.threshold.max() == 0.5
+    border = fitted.apply(pa.table({"a": [0.0, 0.5, 1.0]})).column("leaves").to_pylist()
+    assert border[0] == border[1] != border[2]
 
 
 @pytest.mark.parametrize("kind", [GBDTLeaves, AdaBoostLeaves, RandomForestLeaves])

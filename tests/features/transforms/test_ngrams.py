@@ -98,6 +98,17 @@ def test_characters_are_those_of_the_reference(
     assert made.to_pylist() == expected
 
 
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_many_texts_of_few_letters(most: int, rng: np.random.Generator) -> None:
+    few = list("ab1 ,-中国々𠀀é가ン\u0301\u093f")
+    texts = ["".join(rng.choice(few, rng.integers(0, 9))) for _ in range(2000)]
+    array = pa.array(texts)
+    words = word_ngrams(array, classes=code_classes(True), most=most, han_bigrams=True)
+    assert words.to_pylist() == [reference_words(t, most, True) for t in texts]
+    chars = char_ngrams(array, classes=code_classes(False), least=1, most=most)
+    assert chars.to_pylist() == [reference_chars(t, 1, most) for t in texts]
+
+
 @given(st.lists(st.text(letters, max_size=12), max_size=8))
 def test_texts_taken_for_settled_are(texts: list[str]) -> None:
     flags = unsettled(pa.array(texts, pa.string()))

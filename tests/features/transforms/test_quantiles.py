@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from weiml.errors import ConfigError, DataError
 from weiml.features.transforms import Distribution, QuantileSketch, Refinement
+from weiml.features.transforms.cells import from_ordered, to_ordered
 
 numbers = st.lists(
     st.one_of(
@@ -159,6 +160,17 @@ def test_a_weight_is_that_many_repetitions(pairs: list[tuple[int, int]]) -> None
     q = np.linspace(0, 1, 11)
     np.testing.assert_array_equal(weighted.quantiles(q), repeated.quantiles(q))
     np.testing.assert_array_equal(weighted.rank(values), repeated.rank(values))
+
+
+def test_the_grid_is_the_finest_that_fits() -> None:
+    keys = to_ordered(np.array([1.0])) + np.arange(1 << 13)
+    assert sketch_of(from_ordered(keys[: 1 << 12])).shift == 0
+    assert sketch_of(from_ordered(keys[: (1 << 12) + 1])).shift == 1
+    # One of each pair first, so that a coarser grid leaves exactly as many cells as may be.
+    pairs = sketch_of(from_ordered(np.concatenate([keys[::2], keys[1::2]])))
+    assert pairs.shift == 1
+    assert pairs.distribution().low.size == 1 << 12
+    assert pairs.distribution().weights.tolist() == [2.0] * (1 << 12)
 
 
 def test_fractional_weights_add_up_in_any_order(rng: np.random.Generator) -> None:

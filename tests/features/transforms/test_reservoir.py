@@ -55,6 +55,12 @@ def test_the_sample_is_fair(rng: np.random.Generator) -> None:
     assert mean == pytest.approx(x.mean(), rel=0.05)
 
 
+def test_equal_numbers_of_other_bits_are_one() -> None:
+    other_nan = np.array([0x7FF8_0000_0000_0001], np.uint64).view(np.float64)[0]
+    x = np.array([[0.0], [-0.0], [np.nan], [other_nan]])
+    assert seen(x, np.zeros(4, np.uint64), 9).counts.tolist() == [2, 2]
+
+
 def test_no_room_is_told() -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         Reservoir(0, 1)
