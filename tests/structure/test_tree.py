@@ -16,6 +16,7 @@ OTHER_FOLDERS = {"structure", "programs", "faults"}
 OTHER_FILES = {"test_wheel.py", "test_readme.py", "test_notebooks.py", "test_sdk.py"}
 # Tests of what several modules of a folder promise together.
 FOLDER_FILES = {
+    "features/transforms/test_conformance.py",
     "ps/test_consistency.py",
     "ps/optimizers/test_known_answers.py",
     "ps/optimizers/test_references.py",
@@ -134,7 +135,11 @@ def test_every_requirement_is_pinned(root: Path) -> None:
 
 
 # Import name -> the requirement that brings it, where they differ.
-BROUGHT_BY = {"starlette": "ray", "typing_extensions": "typing-extensions"}
+BROUGHT_BY = {
+    "sklearn": "scikit-learn",
+    "starlette": "ray",
+    "typing_extensions": "typing-extensions",
+}
 
 
 def test_every_import_is_a_requirement(root: Path) -> None:
