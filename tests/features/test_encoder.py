@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weiml.errors import DataError
+from weiml.errors import ConfigError, DataError
 from weiml.features import (
     Binary,
     Categorical,
@@ -286,3 +286,41 @@ def test_encoders_of_before_type_tags_are_refused(tmp_path: Path) -> None:
     (tmp_path / "encoder.json").write_text(text)
     with pytest.raises(DataError, match="format 1, this weiml reads 2: fit the encoder"):
         FeatureEncoder.load(tmp_path / "encoder.json")
+
+
+def test_transforms_of_a_spec_come_before_its_features_and_travel_with_it(tmp_path: Path) -> None:
+    tree = {
+        "transforms": [
+            {"type": "log1p", "column": "price", "output": "log"},
+            {"type": "quantile", "column": "log", "buckets": 2, "output": "bucket"},
+            {"type": "time_parts", "column": "timestamp", "parts": ["hour"]},
+        ],
+        "features": [
+            {"type": "categorical", "name": "bucket"},
+            {"type": "continuous", "name": "log"},
+            {"type": "categorical", "name": "timestamp_hour"},
+        ],
+    }
+    spec = FeatureSpec.from_mapping(tree)
+    assert FeatureSpec.from_mapping(spec.to_mapping()) == spec
+    assert spec.preparation is not None
+    assert len(spec.preparation.stages) == 2
+    table = pa.table(
+        {"price": [1.0, 2.0, 8.0, 9.0], "timestamp": [0, 3600, 7200, 7300], "label": [0, 1, 0, 1]}
+    )
+    once = FeatureEncoder(spec).fit(table.slice(at, 1) for at in range(4))
+    again = FeatureEncoder(spec).fit([table.slice(0, 2), table.slice(2)])
+    once.save(tmp_path / "encoder.json")
+    loaded = FeatureEncoder.load(tmp_path / "encoder.json")
+    expected = once.encode(table)
+    np.testing.assert_allclose(expected.dense.mean(), 0.0, atol=1e-6)
+    assert len(set(expected.keys[::2].tolist())) == 2
+    for other in (again, loaded):
+        np.testing.assert_array_equal(other.encode(table).keys, expected.keys)
+        np.testing.assert_array_equal(other.encode(table).dense, expected.dense)
+    part = FeatureEncoder(spec).accumulator()
+    part.add(table)
+    with pytest.raises(DataError, match="another pass"):
+        part.fitted()
+    with pytest.raises(ConfigError, match="unknown transform 'lgo1p'"):
+        FeatureSpec.from_mapping(tree | {"transforms": [{"type": "lgo1p", "column": "price"}]})

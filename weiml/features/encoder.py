@@ -21,6 +21,8 @@ from weiml.features.columns import RawColumns, read_columns, read_numbers
 from weiml.features.names import KeyNames
 from weiml.features.scales import Scale, ScaleAccumulator
 from weiml.features.spec import FeatureSpec
+from weiml.features.transforms.base import Accumulator, Fitted
+from weiml.features.transforms.registry import fitted_from_mapping
 from weiml.features.types import Continuous
 
 __all__ = ["EncoderAccumulator", "FeatureEncoder"]
@@ -43,18 +45,28 @@ class FeatureEncoder:
 
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
-        self._scales: dict[str, Scale] | None = None if spec.dense else {}
+        self._scales: dict[str, Scale] | None = {} if not spec.dense + spec.transforms else None
+        self._prepared: Fitted | None = None
 
     def fit(self, tables: pa.Table | Iterable[pa.Table]) -> FeatureEncoder:
         """Fit on a training table, or on tables that come one after the other; return self.
 
+        Tables that come once only are kept in memory if the spec's transforms need several passes.
+
         Raises:
             DataError: a column is missing or of the wrong type, or there is no row.
         """
-        seen = self.accumulator()
-        for table in [tables] if isinstance(tables, pa.Table) else tables:
-            seen.add(table)
-        self._scales = seen.scales()
+        given = [tables] if isinstance(tables, pa.Table) else tables
+        if self.spec.transforms and iter(given) is given:
+            given = list(given)
+        following: EncoderAccumulator | None = self.accumulator()
+        while following is not None:
+            seen = following
+            for table in given:
+                seen.add(table)
+            following = seen.then()
+        fitted = seen.fitted()
+        self._scales, self._prepared = fitted._scales, fitted._prepared
         return self
 
     def accumulator(self) -> EncoderAccumulator:
@@ -68,7 +80,16 @@ class FeatureEncoder:
             DataError: the encoder is not fitted, or a column is missing or of the wrong type.
         """
         self._fitted()
-        return self.assemble(read_columns(self.spec, table, labels=labels))
+        return self.assemble(read_columns(self.spec, self.prepare(table), labels=labels))
+
+    def prepare(self, table: pa.Table) -> pa.Table:
+        """Return a table with the spec's transforms applied.
+
+        Raises:
+            DataError: the encoder is not fitted, or a column is missing or of the wrong type.
+        """
+        self._fitted()
+        return table if self._prepared is None else self._prepared.apply(table)
 
     def assemble(self, columns: RawColumns) -> Batch:
         """Return the batch of columns that were read, and hashed, by `read_columns` or otherwise.
@@ -81,7 +102,7 @@ class FeatureEncoder:
     def key_names(self, table: pa.Table) -> pa.Table:
         """Return the distinct ids of a table's values; see `KeyNames.to_table`."""
         names = KeyNames()
-        names.add(self.spec, table)
+        names.add(self.spec, self.prepare(table))
         return names.to_table()
 
     def save(self, path: str | Path) -> None:
@@ -98,6 +119,8 @@ class FeatureEncoder:
                 for name, scale in self._fitted().items()
             },
         }
+        if self._prepared is not None:
+            tree["prepared"] = self._prepared.to_mapping()
         target = Path(path)
         aside = target.with_name(f".{target.name}.{os.getpid()}")
         aside.write_text(json.dumps(tree, indent=1), encoding="utf-8")
@@ -122,6 +145,8 @@ class FeatureEncoder:
                 name: Scale(scale["mean"], scale["deviation"], tuple(scale["boundaries"]))
                 for name, scale in tree["scales"].items()
             }
+            if "prepared" in tree:
+                encoder._prepared = fitted_from_mapping(tree["prepared"], where=str(path))
         except FileNotFoundError:
             raise DataError(f"encoder file {path} does not exist") from None
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
@@ -149,9 +174,23 @@ class EncoderAccumulator:
         [[1.0]]
     """
 
-    def __init__(self, spec: FeatureSpec) -> None:
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        *,
+        preparing: Accumulator | None = None,
+        prepared: Fitted | None = None,
+    ) -> None:
         self.spec = spec
         self.num_rows = 0
+        chain = spec.preparation
+        if chain is not None and preparing is None and prepared is None:
+            if chain.learns:
+                preparing = chain.accumulator()
+            else:
+                prepared = chain.accumulator().fitted()
+        self._preparing = preparing
+        self._prepared = prepared
         continuous = (f for f in spec.features if isinstance(f, Continuous))
         self._scales = {feature.name: ScaleAccumulator(feature) for feature in continuous}
 
@@ -161,9 +200,13 @@ class EncoderAccumulator:
         Raises:
             DataError: a column is missing or of the wrong type.
         """
-        for scale in self._scales.values():
-            scale.add(read_numbers(table, scale.feature))
         self.num_rows += table.num_rows
+        if self._preparing is not None:
+            self._preparing.add(table)
+            return
+        ready = table if self._prepared is None else self._prepared.apply(table)
+        for scale in self._scales.values():
+            scale.add(read_numbers(ready, scale.feature))
 
     def merge(self, other: EncoderAccumulator) -> None:
         """Take in what another accumulator of the same spec has seen, after one's own.
@@ -173,9 +216,30 @@ class EncoderAccumulator:
         """
         if other.spec != self.spec:
             raise DataError("accumulators of different feature specs cannot be merged")
+        if (self._preparing is None) != (other._preparing is None):
+            raise DataError("accumulators of different passes over the data cannot be merged")
+        if self._preparing is not None and other._preparing is not None:
+            self._preparing.merge(other._preparing)
         for name, scale in self._scales.items():
             scale.merge(other._scales[name])
         self.num_rows += other.num_rows
+
+    def then(self) -> EncoderAccumulator | None:
+        """Return the accumulator of the next pass over the data, None if this was the last.
+
+        The spec's transforms take a pass or several before what features are fitted on is there.
+
+        Raises:
+            DataError: no row has been seen.
+        """
+        if self._preparing is None:
+            return None
+        if self.num_rows == 0:
+            raise DataError("an encoder cannot be fitted on an empty table")
+        again = self._preparing.then()
+        if again is not None:
+            return EncoderAccumulator(self.spec, preparing=again)
+        return EncoderAccumulator(self.spec, prepared=self._preparing.fitted())
 
     def fitted(self) -> FeatureEncoder:
         """Return the fitted encoder.
@@ -183,16 +247,11 @@ class EncoderAccumulator:
         Raises:
             DataError: no row has been seen.
         """
-        encoder = FeatureEncoder(self.spec)
-        encoder._scales = self.scales()
-        return encoder
-
-    def scales(self) -> dict[str, Scale]:
-        """Return what is fitted, by name of feature.
-
-        Raises:
-            DataError: no row has been seen.
-        """
         if self.num_rows == 0:
             raise DataError("an encoder cannot be fitted on an empty table")
-        return {name: scale.fitted() for name, scale in self._scales.items()}
+        if self._preparing is not None:
+            raise DataError("the spec's transforms need another pass: go on with then()")
+        encoder = FeatureEncoder(self.spec)
+        encoder._scales = {name: scale.fitted() for name, scale in self._scales.items()}
+        encoder._prepared = self._prepared
+        return encoder

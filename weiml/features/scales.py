@@ -18,6 +18,7 @@ import numba
 import numpy as np
 
 from weiml.errors import DataError
+from weiml.features.transforms.quantiles import QuantileSketch
 from weiml.features.types import Continuous
 
 __all__ = ["ExactThenSketch", "Quantiles", "Scale", "ScaleAccumulator", "transformed"]
@@ -49,8 +50,8 @@ class Quantiles(Protocol):
         """Return the quantiles at `q` in [0, 1]: float64 of its shape."""
 
 
-SKETCH: Callable[[], Quantiles] | None = None
-"""Makes the sketch that takes over beyond `EXACT_VALUES`; None keeps every number."""
+SKETCH: Callable[[], Quantiles] = QuantileSketch
+"""Makes the sketch that takes over beyond `EXACT_VALUES`."""
 
 
 class ExactThenSketch:
@@ -70,7 +71,7 @@ class ExactThenSketch:
             self._sketch.add(values)
             return
         self._parts.append(values)
-        if self._make is not None and sum(part.size for part in self._parts) > self._limit:
+        if sum(part.size for part in self._parts) > self._limit:
             self._pour(self._make())
 
     def merge(self, other: ExactThenSketch) -> None:
@@ -79,7 +80,6 @@ class ExactThenSketch:
             self.add(part)
         if other._sketch is not None:
             if self._sketch is None:
-                assert other._make is not None, "a sketch was made by something"
                 self._pour(other._make())
             assert self._sketch is not None
             self._sketch.merge(other._sketch)

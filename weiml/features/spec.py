@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from weiml.config import from_mapping, nearest, to_mapping
 from weiml.errors import ConfigError
+from weiml.features.transforms.base import Transform
+from weiml.features.transforms.chain import Chain, Together
+from weiml.features.transforms.registry import transform_from_mapping
 from weiml.features.types import (
     Binary,
     Categorical,
@@ -46,6 +49,8 @@ class FeatureSpec:
     """
 
     features: tuple[Feature, ...]
+    transforms: tuple[Transform, ...] = ()
+    """Applied to the raw columns first, in order; features may read what comes out."""
     crosses: tuple[Cross, ...] = ()
     """Products that are stored as slots. (A model may also take products as it reads: see
     `weiml.features.cross_blocks`.)"""
@@ -69,6 +74,17 @@ class FeatureSpec:
         self._check_sequences()
         slots = [feature.name for feature in self.features if _makes_slot(feature)]
         check_crosses(self.all_crosses, slots)
+
+    @property
+    def preparation(self) -> Chain | None:
+        """The transforms as one; those that do not build on each other are fitted in one pass."""
+        stages: list[list[Transform]] = []
+        for transform in self.transforms:
+            made = {name for other in stages[-1] for name in other.outputs} if stages else set()
+            if not stages or made & {*transform.fitted_on, *transform.outputs}:
+                stages.append([])
+            stages[-1].append(transform)
+        return Chain(*(Together(*stage) for stage in stages)) if stages else None
 
     @property
     def all_crosses(self) -> tuple[Cross, ...]:
@@ -114,12 +130,17 @@ class FeatureSpec:
             from_mapping(CrossGroups, entry, where=f"{where}: cross_groups[{i}]")
             for i, entry in enumerate(fields.pop("cross_groups", []))
         ]
+        transforms = [
+            transform_from_mapping(entry, where=f"{where}: transforms[{i}]")
+            for i, entry in enumerate(fields.pop("transforms", []))
+        ]
         fields |= {"features": features, "crosses": crosses, "cross_groups": groups}
+        fields["transforms"] = transforms
         return from_mapping(cls, fields, where=where)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> FeatureSpec:
-        """Read a spec from TOML: ``[[features]]``, ``[[crosses]]``, ``[[cross_groups]]``."""
+        """Read a spec from TOML, with a table ``[[features]]`` for each feature, and the like."""
         try:
             tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -130,7 +151,8 @@ class FeatureSpec:
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the spec as plain dictionaries and lists; `from_mapping` reads it back."""
-        tree = to_mapping(self)
+        tree = to_mapping(replace(self, transforms=()))
+        tree["transforms"] = [transform.to_mapping() for transform in self.transforms]
         names = {cls: name for name, cls in _TYPES.items()}
         for entry, feature in zip(tree["features"], self.features, strict=True):
             entry["type"] = names[type(feature)]

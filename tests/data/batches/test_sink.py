@@ -9,6 +9,7 @@ import pytest
 from weiml.data import BatchDataset, BatchSink, Examples, col, write_batches
 from weiml.errors import DataError
 from weiml.features import Categorical, Continuous, FeatureEncoder, FeatureSpec, KeyNames
+from weiml.features.transforms import MDL, MinMax, QuantileBuckets
 
 
 def raw(n: int, seed: int) -> pa.Table:
@@ -54,6 +55,30 @@ def test_an_encoder_is_fitted_piece_by_piece_and_names_are_kept(tmp_path: Path) 
     assert known.collisions().lost == 0
     with pytest.raises(DataError, match="user_id"):
         examples.drop("user_id").fit_encoder(ENCODER.spec)
+
+
+def test_transforms_of_the_spec_are_fitted_pass_by_pass_and_kept(tmp_path: Path) -> None:
+    spec = FeatureSpec(
+        transforms=(
+            MinMax("age"),
+            QuantileBuckets("age", buckets=4, output="bucket"),
+            MDL("item_id", output="cut"),
+        ),
+        features=(Categorical("bucket"), Continuous("age"), Categorical("cut")),
+    )
+    examples = Examples.of(TABLES)
+    encoder = examples.fit_encoder(spec)
+    whole = FeatureEncoder(spec).fit(pa.concat_tables(TABLES))
+    dataset = examples.write_batches(tmp_path / "out", encoder)
+    for other in (whole, dataset.encoder()):
+        expected = other.encode(pa.concat_tables(TABLES))
+        np.testing.assert_array_equal(dataset.read().keys, expected.keys)
+        np.testing.assert_allclose(dataset.read().dense, expected.dense, rtol=1e-6)
+    alone = encoder.encode(TABLES[0].slice(7, 1).drop(["label"]), labels=False)
+    np.testing.assert_array_equal(alone.keys, dataset.read().slice(7, 8).keys)
+    assert set(dataset.names().to_table()["feature"].to_pylist()) == {"bucket", "cut"}
+    with pytest.raises(DataError, match="'age'"):
+        examples.drop("age").fit_encoder(spec)
 
 
 def test_no_examples_make_a_data_set_with_columns(tmp_path: Path) -> None:

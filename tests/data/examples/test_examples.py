@@ -15,7 +15,15 @@ from typing_extensions import override
 from weiml.data import DailySink, DailySource, Examples, FileSink, FileSource, Rate, col
 from weiml.data.sources import FeatureSource, Piece, TableSource
 from weiml.errors import ConfigError, DataError
-from weiml.features.transforms import Accumulator, Fitted, Transform
+from weiml.features.transforms import (
+    MDL,
+    Accumulator,
+    Chain,
+    Fitted,
+    MinMax,
+    QuantileBuckets,
+    Transform,
+)
 
 
 def events(n: int, seed: int = 0) -> pa.Table:
@@ -40,6 +48,8 @@ def several() -> Examples:
 class Centred(Transform):
     """A transform with something to fit: x minus its mean."""
 
+    name = "centred"
+
     def __init__(self, column: str) -> None:
         self.column = column
 
@@ -53,6 +63,15 @@ class Centred(Transform):
         if self.column not in schema.names:
             raise DataError(f"no column {self.column!r}")
         return schema.set(schema.get_field_index(self.column), pa.field(self.column, pa.float64()))
+
+    @property
+    @override
+    def outputs(self) -> tuple[str, ...]:
+        return self.inputs
+
+    @override
+    def to_mapping(self) -> dict[str, Any]:
+        return {"type": self.name, "column": self.column}
 
     @override
     def accumulator(self) -> Accumulator:
@@ -366,6 +385,15 @@ def test_fitting_joins_the_parts_of_pieces_in_order() -> None:
     fitted = several().fit(Centred("t"))
     assert isinstance(fitted, _Centred)
     assert fitted.mean == pytest.approx(pc.mean(several().to_table()["t"]).as_py())
+
+
+def test_fitting_takes_as_many_passes_as_the_transform_needs() -> None:
+    chain = Chain(MinMax("t"), QuantileBuckets("t", buckets=4))
+    label = MDL("item", label="click", output="bucket")
+    for transform in (chain, label):
+        assert several().fit(transform) == transform.fit(several().to_table())
+    done = several().transform(chain).to_table()
+    assert set(done["t"].to_pylist()) == {1, 2, 3, 4}
 
 
 def test_a_source_is_the_only_thing_one_has_to_write() -> None:

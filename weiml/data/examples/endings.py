@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from weiml.features import FeatureSpec, KeyNames
+from weiml.features import FeatureEncoder, KeyNames
 
 __all__ = ["Accumulate", "M", "Mergeable", "add_names", "add_table", "count"]
 
@@ -41,9 +41,9 @@ def add_table(seen: Any, table: pa.Table) -> None:
     seen.add(table)
 
 
-def add_names(spec: FeatureSpec, seen: KeyNames, table: pa.Table) -> None:
+def add_names(encoder: FeatureEncoder, seen: KeyNames, table: pa.Table) -> None:
     """Show a table to what collects the names of keys."""
-    seen.add(spec, table)
+    seen.add(encoder.spec, encoder.prepare(table))
 
 
 def count(piece: int, tables: Iterator[pa.Table]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -462,9 +463,11 @@ class Examples:
         Raises:
             DataError: a column is missing or has the wrong type, or there is too little to fit on.
         """
-        transform.output_schema(self.schema)
-        narrow = self.select(*dict.fromkeys(transform.inputs))
-        return narrow._accumulated(transform.accumulator, add_table).fitted()
+        check_columns(self.schema, transform.fitted_on, f"fit {transform.name}")
+        narrow = self.select(*transform.fitted_on)
+        transform.output_schema(narrow.schema)
+        fitted: Fitted = narrow._fitted(transform.accumulator())
+        return fitted
 
     def fit_encoder(self, spec: FeatureSpec) -> FeatureEncoder:
         """Fit an encoder of a feature spec on these examples, as `fit` does.
@@ -472,13 +475,15 @@ class Examples:
         Raises:
             DataError: a column is missing or has the wrong type, or there are no examples.
         """
-        encoder = FeatureEncoder(spec)
-        KeyNames().add(spec, self.schema.empty_table())  # tells what is wrong at once
-        return self._accumulated(encoder.accumulator, add_table).fitted()
+        chain = spec.preparation
+        ready = self.schema if chain is None else chain.output_schema(self.schema)
+        KeyNames().add(spec, ready.empty_table())  # tells what is wrong at once
+        encoder: FeatureEncoder = self._fitted(FeatureEncoder(spec).accumulator())
+        return encoder
 
-    def key_names(self, spec: FeatureSpec) -> KeyNames:
+    def key_names(self, encoder: FeatureEncoder) -> KeyNames:
         """Return what the keys of these examples stand for, for reading models and collisions."""
-        return self._accumulated(KeyNames, partial(add_names, spec))
+        return self._accumulated(KeyNames, partial(add_names, encoder))
 
     def write_batches(
         self, folder: str | Path, encoder: FeatureEncoder, *, names: bool = True, **options: Any
@@ -491,7 +496,7 @@ class Examples:
             names: keep beside the data what its keys stand for, which takes a pass of its own.
             options: of `BatchSink`.
         """
-        known = self.key_names(encoder.spec) if names else None
+        known = self.key_names(encoder) if names else None
         sink = BatchSink(folder, encoder=encoder, names=known, **options)
         dataset: BatchDataset = self.encode(encoder).write(sink)
         return dataset
@@ -584,6 +589,14 @@ class Examples:
             for part in engine.run(engine.compile(self.plan), Accumulate(make, add)):
                 seen.merge(part)
         return seen
+
+    def _fitted(self, seen: Any) -> Any:
+        """Return what an accumulator gives after all of its passes over the examples."""
+        following = seen
+        while following is not None:
+            seen = self._accumulated(partial(copy.deepcopy, following), add_table)
+            following = seen.then()
+        return seen.fitted()
 
     def _narrowest(self) -> Plan:
         """Return the plan with one column, which is enough to count."""

@@ -49,6 +49,11 @@ class Transform(ABC):
         """The columns that are read when the fitted transform is applied."""
 
     @property
+    def fitted_on(self) -> tuple[str, ...]:
+        """The columns that are read when it is fitted: the label too, where it learns from one."""
+        return self.inputs
+
+    @property
     @abstractmethod
     def outputs(self) -> tuple[str, ...]:
         """The columns that are written, new ones or in place of those of their names."""

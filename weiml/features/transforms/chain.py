@@ -35,6 +35,12 @@ class _Composition(Transform):
         """Whether a stage does."""
         return any(stage.learns for stage in self.stages)
 
+    @property
+    def fitted_on(self) -> tuple[str, ...]:
+        """What any stage is fitted on and comes out of none before it in a chain."""
+        extra = [n for stage in self.stages for n in stage.fitted_on if n not in stage.inputs]
+        return tuple(dict.fromkeys([*self.inputs, *extra]))
+
     def to_mapping(self) -> dict[str, Any]:
         """Return the stages' configurations."""
         return {"type": self.name, "stages": [stage.to_mapping() for stage in self.stages]}

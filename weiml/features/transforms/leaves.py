@@ -84,6 +84,11 @@ class _Leaves(Derived):
 
     fitted_type = FittedLeaves
 
+    @property
+    def fitted_on(self) -> tuple[str, ...]:
+        """The inputs and the label."""
+        return tuple(dict.fromkeys([*self.inputs, self.label]))
+
     def __post_init__(self) -> None:
         where = type(self).__name__
         if not self.columns or type(self.columns) is not tuple:

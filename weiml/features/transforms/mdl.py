@@ -46,6 +46,11 @@ class MDL(Discretizer):
     max_buckets: int = field(default=256, kw_only=True)
     """Where the rule gives more, the cuts of the largest gain are kept."""
 
+    @property
+    def fitted_on(self) -> tuple[str, ...]:
+        """The inputs and the label."""
+        return tuple(dict.fromkeys([*self.inputs, self.label]))
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.max_buckets < 1:

@@ -102,6 +102,11 @@ class TargetMean(Derived):
 
     fitted_type = FittedTargetMean
 
+    @property
+    def fitted_on(self) -> tuple[str, ...]:
+        """The inputs and the label."""
+        return tuple(dict.fromkeys([*self.inputs, self.label]))
+
     def __post_init__(self) -> None:
         if not self.columns or type(self.columns) is not tuple:
             raise ConfigError(f"TargetMean needs a tuple of columns, got {self.columns!r}")
