@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SHARED = {"__main__", "harness", "kills", "row_peers", "vowpal", "zipf"}
+SHARED = {"__main__", "generate", "harness", "kills", "row_peers", "vowpal", "zipf"}
 
 
 def main() -> int:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from weiml.data.batches import BatchDataset, BatchSource, ParquetKeys, read_ahead, write_batches
 from weiml.data.datasets import (
     DATASETS,
+    BestScores,
+    ClickGenerator,
+    ClicksConfig,
     Dataset,
     MovieLensSources,
     ProgressCallback,
@@ -34,6 +37,9 @@ __all__ = [
     "SPLITS",
     "BatchDataset",
     "BatchSource",
+    "BestScores",
+    "ClickGenerator",
+    "ClicksConfig",
     "Dataset",
     "FeatureView",
     "HistoryConfig",
