@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from weiml.data.batches import BatchDataset, BatchSource, ParquetKeys, read_ahead, write_batches
+from weiml.data.batches import (
+    BatchDataset,
+    BatchSource,
+    CsvExamples,
+    ParquetKeys,
+    read_ahead,
+    write_batches,
+)
 from weiml.data.datasets import (
     DATASETS,
     BestScores,
@@ -40,6 +47,7 @@ __all__ = [
     "BestScores",
     "ClickGenerator",
     "ClicksConfig",
+    "CsvExamples",
     "Dataset",
     "FeatureView",
     "HistoryConfig",
