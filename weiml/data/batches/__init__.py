@@ -5,12 +5,14 @@ from __future__ import annotations
 from weiml.data.batches.csv import CsvExamples
 from weiml.data.batches.dataset import BatchDataset, write_batches
 from weiml.data.batches.parquet import ParquetKeys
+from weiml.data.batches.parquet_examples import ParquetExamples
 from weiml.data.batches.source import BatchSource, read_ahead
 
 __all__ = [
     "BatchDataset",
     "BatchSource",
     "CsvExamples",
+    "ParquetExamples",
     "ParquetKeys",
     "read_ahead",
     "write_batches",

@@ -12,9 +12,9 @@ from pathlib import Path
 import numba
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from weiml.data.batches.dataset import rebatch
+from weiml.data.batches.row_groups import read_blocks, read_footer
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.ps.rows.memory import address_of, load_u64
@@ -52,7 +52,7 @@ class ParquetKeys:
         self.paths = tuple(Path(path).resolve() for path in given)
         self.label = label
         self.weight = weight
-        metadata = [_metadata(path) for path in self.paths]
+        metadata = [read_footer(path) for path in self.paths]
         if not metadata:
             raise DataError("ParquetKeys needs at least one file, got an empty list of paths")
         schema = metadata[0].schema.to_arrow_schema()
@@ -112,32 +112,11 @@ class ParquetKeys:
                 f"batch_size = {batch_size}, worker = {worker}, num_workers = {num_workers}"
             )
         share = self.num_examples // num_workers
-        blocks = self._blocks(worker * share, (worker + 1) * share)
+        # One thread: the others train.
+        blocks = read_blocks(
+            self.paths, self._columns, worker * share, (worker + 1) * share, rows_per_block=_BLOCK
+        )
         return rebatch(map(self._batch, blocks), batch_size, drop_last=False)
-
-    def _blocks(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
-        """Yield examples `start` to `stop` in decoded blocks; row groups outside are not read."""
-        first = 0
-        for path in self.paths:
-            with pq.ParquetFile(path, memory_map=True) as file:
-                groups: list[int] = []
-                skip = 0
-                before = first
-                for group in range(file.num_row_groups):
-                    rows = file.metadata.row_group(group).num_rows
-                    if before < stop and before + rows > start:
-                        if not groups:
-                            skip = max(start - before, 0)
-                        groups.append(group)
-                    before += rows
-                at = max(start, first)
-                for block in _decoded(file, groups, self._columns):
-                    piece = block.slice(skip, stop - at)
-                    skip = max(skip - block.num_rows, 0)
-                    at += piece.num_rows
-                    if piece.num_rows:
-                        yield piece
-                first = before
 
     @property
     def _columns(self) -> list[str]:
@@ -192,23 +171,6 @@ class ParquetKeys:
                     f"column {name!r} of {path} holds {schema.field(name).type}, not keys: make "
                     f"uint64 of it with weiml.hashing.hash_values({name!r}, column)"
                 )
-
-
-def _metadata(path: Path) -> pq.FileMetaData:
-    try:
-        return pq.read_metadata(path)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path} is no whole Parquet file: {error}") from None
-
-
-def _decoded(
-    file: pq.ParquetFile, groups: list[int], columns: list[str]
-) -> Iterator[pa.RecordBatch]:
-    # One thread: the others train.
-    if groups:
-        yield from file.iter_batches(_BLOCK, row_groups=groups, columns=columns, use_threads=False)
 
 
 @numba.njit(cache=True, nogil=True)

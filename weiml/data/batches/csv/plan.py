@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,15 @@ from weiml.data.batches.csv.blocks import Block
 from weiml.data.batches.csv.rarities import Rarities
 from weiml.data.formats import BadRow
 from weiml.errors import ConfigError, DataError
-from weiml.features import Binary, Categorical, Continuous, FeatureSpec, SparseBinary, Text
+from weiml.features import (
+    Binary,
+    Categorical,
+    Continuous,
+    FeatureSpec,
+    Sequence,
+    SparseBinary,
+    Text,
+)
 from weiml.hashing import feature_seed, hash_key
 from weiml.ps.rows.memory import address_of
 
@@ -26,6 +34,7 @@ _KINDS: dict[type, int] = {
     Binary: fields.FLAG,
     Text: fields.TEXT,
     SparseBinary: fields.TEXT,
+    Sequence: fields.TEXT,
 }
 
 
@@ -55,9 +64,9 @@ class ColumnPlan:
         ConfigError: one column is needed in two ways, or a feature's type cannot come from CSV.
     """
 
-    def __init__(self, spec: FeatureSpec, columns: Sequence[str], *, labels: bool) -> None:
+    def __init__(self, spec: FeatureSpec, columns: Iterable[str], *, labels: bool) -> None:
         self.columns = tuple(columns)
-        kinds = dict.fromkeys(columns, fields.SKIP)
+        kinds = dict.fromkeys(self.columns, fields.SKIP)
         required = set()
         for feature in spec.features:
             if type(feature) not in _KINDS:
@@ -76,9 +85,9 @@ class ColumnPlan:
             if name in kinds:
                 self._need(kinds, name, fields.KEY)
         self.kinds = np.array(list(kinds.values()), np.int64)
-        self.required = np.array([name in required for name in columns])
-        self.seeds = np.array([feature_seed(name) for name in columns], np.uint64)
-        self.missing = np.array([hash_key(name, None) for name in columns], np.uint64)
+        self.required = np.array([name in required for name in self.columns])
+        self.seeds = np.array([feature_seed(name) for name in self.columns], np.uint64)
+        self.missing = np.array([hash_key(name, None) for name in self.columns], np.uint64)
 
     def _need(self, kinds: dict[str, int], name: str, kind: int) -> None:
         if name not in kinds:

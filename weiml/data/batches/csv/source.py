@@ -18,7 +18,7 @@ from weiml.data.batches.source import read_ahead
 from weiml.data.formats import BadRow, OnBadRow
 from weiml.data.ordered import map_ordered
 from weiml.errors import ConfigError, DataError
-from weiml.features import Batch, Binary, Categorical, Feature, FeatureEncoder, SparseBinary
+from weiml.features import Batch, Binary, Categorical, Feature, FeatureEncoder, Text
 from weiml.features.columns import RawColumns, read_slot
 from weiml.features.slots import SlotKeys
 from weiml.features.types import Continuous
@@ -44,7 +44,7 @@ class CsvExamples:
         encoder: a fitted one; columns that it does not name are skipped.
         columns: the names of the columns where files have no header.
         delimiter: one ASCII character; a tab for Criteo's own files.
-        list_delimiter: between the entries of a SparseBinary field.
+        list_delimiter: between the entries of a SparseBinary or Sequence field.
         labels: whether there is a label; without, labels are 0.
         on_bad: told of each row that cannot be read, which is then left out; without, it is an
             error. Called in the caller's thread, in the rows' order.
@@ -198,7 +198,7 @@ class CsvExamples:
             flags = parsed.numbers[feature.name]
             return pa.array(flags == 1.0, mask=np.isnan(flags))
         texts = parsed.texts[feature.name]
-        if not isinstance(feature, SparseBinary):
+        if isinstance(feature, Text):
             return texts
         empty = pa.scalar(None, pa.string())
         return pc.split_pattern(pc.if_else(pc.equal(texts, ""), empty, texts), self.list_delimiter)
