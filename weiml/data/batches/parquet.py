@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import pyarrow as pa
 
-from weiml.data.batches.dataset import rebatch
+from weiml.data.batches.rebatch import rebatch
 from weiml.data.batches.row_groups import read_blocks, read_footer
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch

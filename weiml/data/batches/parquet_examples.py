@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from weiml.config import nearest
-from weiml.data.batches.dataset import rebatch
+from weiml.data.batches.rebatch import rebatch
 from weiml.data.batches.row_groups import read_blocks, read_footer
 from weiml.data.batches.source import read_ahead
 from weiml.data.ordered import map_ordered

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from weiml.data.batches.csv.blocks import Block, CsvFile, open_csv
 from weiml.data.batches.csv.plan import ColumnPlan, ParsedBlock
-from weiml.data.batches.dataset import rebatch
+from weiml.data.batches.rebatch import rebatch
 from weiml.data.batches.source import read_ahead
 from weiml.data.formats import BadRow, OnBadRow
 from weiml.data.ordered import map_ordered
