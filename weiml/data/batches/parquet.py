@@ -15,13 +15,14 @@ import pyarrow as pa
 
 from weiml.data.batches.rebatch import rebatch
 from weiml.data.batches.row_groups import read_blocks, read_footer
+from weiml.data.batches.source import read_ahead
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.ps.rows.memory import address_of, load_u64
 
 __all__ = ["ParquetKeys"]
 
-_BLOCK = 1 << 14  # examples decoded at a time
+_BLOCK = 1 << 15  # examples decoded at a time
 _TILE = 32  # examples whose keys are put in place together: a cache line of each column, four times
 
 
@@ -34,8 +35,10 @@ class ParquetKeys:
         slots: the columns of keys, uint64; by default all uint64 columns.
         dense: columns of numbers.
         weight: a column of the examples' weights; by default all weigh 1.
+        threads: how many decode; one by default, since the others train.
 
     Raises:
+        ConfigError: `threads` is less than 1.
         DataError: a file is missing, is no Parquet, or lacks a column.
     """
 
@@ -47,9 +50,13 @@ class ParquetKeys:
         slots: Sequence[str] | None = None,
         dense: Sequence[str] = (),
         weight: str | None = None,
+        threads: int = 1,
     ) -> None:
         given = [paths] if isinstance(paths, (str, Path)) else list(paths)
         self.paths = tuple(Path(path).resolve() for path in given)
+        if threads < 1:
+            raise ConfigError(f"threads must be at least 1, got {threads}")
+        self.threads = threads
         self.label = label
         self.weight = weight
         metadata = [read_footer(path) for path in self.paths]
@@ -112,11 +119,16 @@ class ParquetKeys:
                 f"batch_size = {batch_size}, worker = {worker}, num_workers = {num_workers}"
             )
         share = self.num_examples // num_workers
-        # One thread: the others train.
         blocks = read_blocks(
-            self.paths, self._columns, worker * share, (worker + 1) * share, rows_per_block=_BLOCK
+            self.paths,
+            self._columns,
+            worker * share,
+            (worker + 1) * share,
+            rows_per_block=_BLOCK,
+            use_threads=self.threads > 1,
         )
-        return rebatch(map(self._batch, blocks), batch_size, drop_last=False)
+        ahead = blocks if self.threads == 1 else read_ahead(blocks)
+        return rebatch(map(self._batch, ahead), batch_size, drop_last=False)
 
     @property
     def _columns(self) -> list[str]:
