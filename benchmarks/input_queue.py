@@ -214,6 +214,7 @@ python -m benchmarks.input_queue
 """
 
 
+_PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 _COLOURS = {
     "TensorFlow 1": "#b0413e",
     "tf.data": "#e08e45",
@@ -237,12 +238,14 @@ def draw(
     for place, line in enumerate(reversed(lines)):
         rate = rates[line.title] * row_bytes
         axes.barh(place, rate / 1e6, color=_COLOURS[line.family], height=0.72)
-        label = f" {rates[line.title]:,.0f} rows/s · {share(rate, disk)}"
-        axes.text(rate / 1e6, place, label, va="center", fontsize=9)
+        label = f"{rates[line.title]:,.0f} rows/s · {share(rate, disk)}"
+        axes.text(rate / 1e6 * 1.04, place, label, va="center", fontsize=9, bbox=_PAPER)
     axes.set_yticks(range(len(lines)), [line.title for line in reversed(lines)])
-    axes.axvline(disk / 1e6, color="black", linewidth=1, linestyle="--")
-    axes.text(disk / 1e6, len(lines) - 0.4, f"the disk: {disk / 1e6:,.0f} MB/s", ha="center")
+    axes.axvline(disk / 1e6, color="black", linewidth=1, linestyle="--", zorder=0)
+    told = f"the disk: {disk / 1e6:,.0f} MB/s"
+    axes.text(disk / 1e6, len(lines) - 0.35, told, ha="center", bbox=_PAPER)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,g}")
     slowest = min(rates.values()) * row_bytes / 1e6
     fastest = max(*rates.values(), disk / row_bytes) * row_bytes / 1e6
     axes.set_xlim(slowest / 2, fastest * 40)

@@ -179,8 +179,8 @@ def batches_shuffled(folder: str, size: str = "8192") -> Turn:
 
 
 def keys_in_order(folder: str, size: str = "8192") -> Turn:
-    """Hashed Parquet."""
-    source = ParquetKeys(Path(folder) / "keys.parquet", dense=NUMBERS)
+    """Hashed Parquet, decoded by both cores."""
+    source = ParquetKeys(Path(folder) / "keys.parquet", dense=NUMBERS, threads=2)
     return lambda: _used(source.iter_batches(int(size)))
 
 
