@@ -296,6 +296,17 @@ def test_bad_rows_come_in_order_with_their_lines(tmp_path: Path, rows: list[list
     assert [row.place for row in seen] == [f"{path}, line {n}" for n in (13, 14, 15, 33)]
 
 
+def test_rare_numbers_of_a_bad_row_do_not_reach_the_next(
+    tmp_path: Path, rows: list[list[str]]
+) -> None:
+    path = tmp_path / "rows.csv"
+    bad = ["1", "u", "", "x", " 77 "]  # the number is read by hand, and the row is too short
+    write(path, [*rows[:7], bad, *rows[7:]])
+    seen: list[BadRow] = []
+    assert_same(read(path, on_bad=seen.append), ENCODER.encode(table_of(rows)))
+    assert len(seen) == 1
+
+
 def test_a_quote_that_is_never_closed(tmp_path: Path, rows: list[list[str]]) -> None:
     path = tmp_path / "rows.csv"
     open_row = b'1,"u,,x,1,1,1,a,t,7,3\n1,u,,x,1,1,1,a,t,7,3\n'
