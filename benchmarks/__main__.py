@@ -8,7 +8,19 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SHARED = {"__main__", "harness", "kills", "row_peers", "vowpal", "zipf"}
+SHARED = {
+    "__main__",
+    "contest",
+    "generate",
+    "harness",
+    "kills",
+    "out_of_core",
+    "readers",
+    "row_peers",
+    "tensorflow_readers",
+    "vowpal",
+    "zipf",
+}
 
 
 def main() -> int:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.contest import Contestant, contest
 from benchmarks.harness import Case, interleaved
+from benchmarks.readers import prepare
 from benchmarks.zipf import FLAT, SLOTS, STEEP, Clicks
 
 KEYS = [
@@ -44,6 +46,23 @@ def test_a_line_has_the_agreed_keys_and_four_digits() -> None:
     line = case.line("b")
     assert list(line) == KEYS
     assert (line["value"], line["ratio"], line["n"]) == (123500.0, 2.0, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_contestants_in_processes_of_their_own(tmp_path: Path) -> None:
+    about = prepare(tmp_path, 3_000)
+    entries = {
+        "ours": Contestant("benchmarks.readers", "csv_weiml", (str(tmp_path),)),
+        "theirs": Contestant("benchmarks.readers", "csv_pyarrow", (str(tmp_path),)),
+    }
+    for result in contest(entries, 2).values():
+        assert result.rows == about["rows"]
+        assert len(result.seconds) == len(result.cpu) == 2
+        assert result.peak > 2**20
+    broken = {"none": Contestant("benchmarks.readers", "csv_weiml", (str(tmp_path / "none"),))}
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        contest(broken, 1)
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ __all__ = ["assemble", "interleave"]
 T = TypeVar("T")
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
+_TILE = 32  # examples whose keys are put in place together: a cache line of each slot, four times
 _BLOCK_CELLS = 2048  # keys of one block of examples; they stay in the first-level cache
 
 
@@ -85,7 +86,10 @@ def interleave(
     else:
         offsets = _offsets(_addresses(lengths), num_examples)
     keys = np.empty(total, np.uint64)
-    _scatter_keys(_addresses(parts), offsets, keys)
+    if all(length is None for length in lengths):
+        _transpose_keys(_addresses(parts), num_examples, keys)
+    else:
+        _scatter_keys(_addresses(parts), offsets, keys)
     values = None
     if any(slot.values is not None for slot in slots):
         given = [_contiguous(slot.values) for slot in slots]
@@ -160,6 +164,18 @@ def _offsets(lengths: np.ndarray, num_examples: int) -> np.ndarray:
             at += load_i32(lengths[s] + 4 * b) if lengths[s] else 1
             offsets[b * S + s + 1] = at
     return offsets
+
+
+@numba.njit(nogil=True, cache=True)
+def _transpose_keys(addresses: np.ndarray, num_examples: int, out: np.ndarray) -> None:
+    """Copy one key an example from each slot, which lie at an address, to its cell."""
+    S = addresses.size
+    for first in range(0, num_examples, _TILE):
+        last = min(first + _TILE, num_examples)
+        for s in range(S):
+            address = addresses[s]
+            for b in range(first, last):
+                out[b * S + s] = load_u64(address + 8 * b)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -160,6 +160,8 @@ class Batch:
     def from_arrow(table: pa.Table) -> Batch:
         """Read a table written by `to_arrow`; contiguous columns are not copied.
 
+        The column ``lengths`` may be left out where every slot has exactly one key.
+
         Raises:
             DataError: the table has no batch metadata, or its columns contradict each other.
         """
@@ -172,14 +174,7 @@ class Batch:
         names = json.loads(metadata[_METADATA_KEY])
         slots, dense_names = tuple(names["slots"]), tuple(names["dense"])
         B = table.num_rows
-        lengths = _flat(table, "lengths")
-        if lengths.size != B * len(slots):
-            raise DataError(
-                f"column 'lengths' holds {lengths.size} numbers for {B} examples of "
-                f"{len(slots)} slots"
-            )
-        offsets = np.zeros(lengths.size + 1, np.int32)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = _offsets(table, len(slots))
         labels = _flat(table, "label")
         batch = Batch(
             labels=labels.reshape(B, -1) if B else labels.reshape(0, 1),
@@ -223,7 +218,7 @@ class Batch:
                     f"batch array {name!r} must be {np.dtype(dtype)} {shape}, "
                     f"got {array.dtype} {array.shape}"
                 )
-        if self.offsets[0] != 0 or self.offsets[-1] != nnz or (np.diff(self.offsets) < 0).any():
+        if self.offsets[0] != 0 or self.offsets[-1] != nnz or _falls(self.offsets):
             raise DataError(f"batch offsets must rise from 0 to the number of keys, {nnz}")
 
 
@@ -245,6 +240,30 @@ def _gather_positions(
         for j in range(new_offsets[(i + 1) * num_slots] - at):
             positions[at + j] = start + j
     return positions, new_offsets
+
+
+@numba.njit(nogil=True, cache=True)
+def _falls(offsets: np.ndarray) -> bool:
+    falls = False
+    for i in range(offsets.size - 1):
+        falls |= offsets[i + 1] < offsets[i]
+    return falls
+
+
+def _offsets(table: pa.Table, num_slots: int) -> np.ndarray:
+    """Return the offsets of a batch's table: int32 ``(B * S + 1,)``."""
+    cells = table.num_rows * num_slots
+    if "lengths" not in table.column_names:
+        return np.arange(cells + 1, dtype=np.int32)
+    lengths = _flat(table, "lengths")
+    if lengths.size != cells:
+        raise DataError(
+            f"column 'lengths' holds {lengths.size} numbers for {table.num_rows} examples of "
+            f"{num_slots} slots"
+        )
+    offsets = np.zeros(cells + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def _check_indices(indices: np.ndarray, num_examples: int) -> None:

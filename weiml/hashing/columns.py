@@ -93,8 +93,22 @@ def _hash_integers_of(values: pa.Array, seed: np.uint64) -> np.ndarray:
 def _hash_dictionary(feature: str, values: pa.DictionaryArray, seed: np.uint64) -> np.ndarray:
     known = values.dictionary
     texts = _hash_array(feature, pa.concat_arrays([known, pa.nulls(1, known.type)]), seed)
-    indices = values.indices.cast(pa.int64()).fill_null(len(known))
-    return texts[indices.to_numpy(zero_copy_only=False)]
+    indices = values.indices
+    if indices.type != pa.int32():
+        indices = indices.cast(pa.int64())
+    validity, data = indices.buffers()
+    width = np.int32 if indices.type == pa.int32() else np.int64
+    places = np.frombuffer(data, width)[indices.offset : indices.offset + len(indices)]
+    return np.asarray(_pick(texts, places, _bytes(validity), indices.offset))
+
+
+@numba.njit(nogil=True, cache=True)
+def _pick(ids: np.ndarray, places: np.ndarray, validity: np.ndarray, first: int) -> np.ndarray:
+    """Return the ids at `places`, the last one where a place is null."""
+    keys = np.empty(places.size, np.uint64)
+    for i in range(places.size):
+        keys[i] = ids[ids.size - 1] if _is_null(validity, first + i) else ids[places[i]]
+    return keys
 
 
 def text_form(feature: str, values: pa.Array) -> pa.Array:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import weiml.data.batches.dataset as batches_module
-from weiml.data.batches.dataset import BatchDataset, write_batches
+from weiml.data.batches import BatchDataset, write_batches
 from weiml.errors import ConfigError, DataError
 from weiml.features import (
     Batch,

@@ -1,16 +1,14 @@
 """Batches on disk: a folder of memory-mapped Arrow files, written once, read by slicing.
 
 Layout: ``part-00000.arrow`` … (uncompressed Arrow IPC, one record batch each, the columns of
-`Batch.to_arrow`) and ``dataset.json``. A folder appears under its name only when it is whole.
+`Batch.to_arrow`, without ``lengths`` where every slot has exactly one key) and ``dataset.json``. A
+folder appears under its name only when it is whole.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,72 +17,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
+from weiml.data.batches.gather import Gatherer
+from weiml.data.batches.rebatch import rebatch
+from weiml.data.batches.warming import warmed
 from weiml.errors import ConfigError, DataError
-from weiml.features import Batch, FeatureEncoder, FeatureSpec, KeyNames, feature_ids
+from weiml.features import Batch, FeatureEncoder, FeatureSpec, KeyNames
 
-__all__ = ["BatchDataset", "publish", "rebatch", "write_batches", "write_parts"]
+__all__ = ["ENCODER", "FORMAT", "MANIFEST", "NAMES", "BatchDataset"]
 
-_FORMAT = 1
-_MANIFEST = "dataset.json"
-_ENCODER = "encoder.json"
-_NAMES = "keys.parquet"
+FORMAT = 2
+_KNOWN_FORMATS = (1, 2)  # 1: all parts have lengths
+MANIFEST = "dataset.json"
+ENCODER = "encoder.json"
+NAMES = "keys.parquet"
 _SHUFFLE_PARTS = 4  # parts mixed with each other in one go when the set is too big to be held
 _SMALL_EXAMPLES = 1 << 20  # sets up to this size are shuffled as a whole
-
-
-def write_batches(
-    batches: Iterable[Batch | pa.Table],
-    folder: str | Path,
-    *,
-    encoder: FeatureEncoder | None = None,
-    names: KeyNames | None = None,
-    examples_per_part: int = 1 << 16,
-) -> BatchDataset:
-    """Write batches, in order, as a new dataset folder and open it.
-
-    Args:
-        batches: batches, or tables as `Batch.to_arrow` gives them; at least one, all of the same
-            slots and dense columns. They are cut and joined to parts of `examples_per_part`.
-        folder: the folder to make; one that exists must be empty.
-        encoder: kept beside the data, for whoever trains on it.
-        names: kept beside the data: what its keys stand for. They may be collected while the
-            batches are made, and are read after the last one.
-        examples_per_part: also the unit of reading and of shuffling.
-
-    Raises:
-        DataError: there is no batch, their columns differ, or the folder is not empty.
-    """
-    if examples_per_part < 1:
-        raise ConfigError(f"examples_per_part must be at least 1, got {examples_per_part}")
-    target = Path(folder)
-    if target.is_dir() and any(target.iterdir()):
-        raise DataError(f"{target} is not empty: datasets are written to a new folder")
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.writing")
-    aside.mkdir(parents=True)
-    try:
-        manifest = write_parts(batches, aside, examples_per_part)
-        return publish(aside, target, manifest, encoder, names)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def publish(
-    aside: Path,
-    target: Path,
-    manifest: dict[str, Any],
-    encoder: FeatureEncoder | None,
-    names: KeyNames | None,
-) -> BatchDataset:
-    """Give a folder of parts its manifest and its name, and open it."""
-    if encoder is not None:
-        encoder.save(aside / _ENCODER)
-        manifest["spec"] = encoder.spec.to_mapping()
-        manifest["features"] = _feature_ids(encoder.spec)
-    if names is not None:
-        names.save(aside / _NAMES)
-    (aside / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    os.rename(aside, target)  # also replaces an empty folder
-    return BatchDataset.open(target)
 
 
 @dataclass(frozen=True)
@@ -123,10 +70,10 @@ class BatchDataset:
         """
         source = Path(folder)
         try:
-            manifest = json.loads((source / _MANIFEST).read_text(encoding="utf-8"))
-            if manifest["format"] != _FORMAT:
+            manifest = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
+            if manifest["format"] not in _KNOWN_FORMATS:
                 raise DataError(
-                    f"{source} has format {manifest['format']}, this weiml reads {_FORMAT}"
+                    f"{source} has format {manifest['format']}, this weiml reads {_KNOWN_FORMATS}"
                 )
             for part in manifest["parts"]:
                 size = (source / part["file"]).stat().st_size
@@ -140,7 +87,7 @@ class BatchDataset:
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{source / _MANIFEST} is damaged: {error!r}") from None
+            raise DataError(f"{source / MANIFEST} is damaged: {error!r}") from None
         return cls(source, manifest)
 
     @property
@@ -181,7 +128,7 @@ class BatchDataset:
         Raises:
             DataError: none was kept.
         """
-        return FeatureEncoder.load(self.folder / _ENCODER)
+        return FeatureEncoder.load(self.folder / ENCODER)
 
     def names(self) -> KeyNames:
         """Return what the keys stand for.
@@ -189,7 +136,7 @@ class BatchDataset:
         Raises:
             DataError: it was not kept.
         """
-        return KeyNames.load(self.folder / _NAMES)
+        return KeyNames.load(self.folder / NAMES)
 
     def read(self) -> Batch:
         """Return all examples, in the order in which they were written."""
@@ -225,18 +172,37 @@ class BatchDataset:
         pieces = (
             self._ordered(start, start + length)
             if seed is None
-            else self._shuffled(start, start + length, np.random.SeedSequence((seed, epoch)))
+            else self._shuffled(
+                start, start + length, np.random.SeedSequence((seed, epoch)), batch_size
+            )
         )
         return rebatch(pieces, batch_size, drop_last)
 
     def _ordered(self, start: int, stop: int) -> Iterator[Batch]:
-        for part in self._parts:
-            if part.start < stop and part.stop > start:
-                batch = _map(part.path)
-                yield batch.slice(max(start - part.start, 0), min(stop, part.stop) - part.start)
+        wanted = (part for part in self._parts if part.start < stop and part.stop > start)
+        for part in warmed(wanted, lambda part: [part.path]):
+            batch = _map(part.path)
+            yield batch.slice(max(start - part.start, 0), min(stop, part.stop) - part.start)
 
-    def _shuffled(self, start: int, stop: int, seed: np.random.SeedSequence) -> Iterator[Batch]:
-        """Yield positions `start` to `stop` of the permuted order."""
+    def _shuffled(
+        self, start: int, stop: int, seed: np.random.SeedSequence, batch_size: int
+    ) -> Iterator[Batch]:
+        """Yield positions `start` to `stop` of the permuted order, cut where batches end."""
+        at = start
+        runs = self._runs(start, stop, seed)
+        for run, chosen in warmed(runs, lambda item: [part.path for part in item[0]]):
+            pick = Gatherer([_map(part.path) for part in run])
+            first = 0
+            while first < chosen.size:
+                last = min(first + batch_size - (at - start) % batch_size, chosen.size)
+                yield pick.take(chosen[first:last])
+                at += last - first
+                first = last
+
+    def _runs(
+        self, start: int, stop: int, seed: np.random.SeedSequence
+    ) -> Iterator[tuple[list[_Part], np.ndarray]]:
+        """Yield parts that are mixed with each other, and which of their examples are wanted."""
         rng = np.random.default_rng(seed)
         whole = self.num_examples <= _SMALL_EXAMPLES
         parts = [self._parts[i] for i in rng.permutation(len(self._parts))]
@@ -247,8 +213,7 @@ class BatchDataset:
             size = sum(part.stop - part.start for part in run)
             order = rng.permutation(size)  # drawn by every worker, needed or not, to stay in step
             if at < stop and at + size > start:
-                chosen = order[max(start - at, 0) : min(stop - at, size)]
-                yield Batch.concat([_map(part.path) for part in run]).take(chosen)
+                yield run, order[max(start - at, 0) : min(stop - at, size)]
             at += size
 
     def _range(self, start: int, stop: int) -> Batch:
@@ -256,100 +221,6 @@ class BatchDataset:
         if not pieces:
             return _map(self._parts[0].path).slice(0, 0)
         return pieces[0] if len(pieces) == 1 else Batch.concat(pieces)
-
-
-def rebatch(pieces: Iterable[Batch], batch_size: int, drop_last: bool) -> Iterator[Batch]:
-    """Yield batches of `batch_size` examples, cut from pieces and joined across their borders."""
-    rest: Batch | None = None
-    for piece in pieces:
-        at = 0
-        if rest is not None:
-            at = min(batch_size - rest.num_examples, piece.num_examples)
-            rest = Batch.concat([rest, piece.slice(0, at)])
-            if rest.num_examples < batch_size:
-                continue
-            yield rest
-            rest = None
-        while piece.num_examples - at >= batch_size:
-            yield piece.slice(at, at + batch_size)
-            at += batch_size
-        if at < piece.num_examples:
-            rest = piece.slice(at, piece.num_examples)
-    if rest is not None and not drop_last:
-        yield rest
-
-
-def write_parts(
-    batches: Iterable[Batch | pa.Table],
-    folder: Path,
-    examples_per_part: int,
-    prefix: str = "part",
-) -> dict[str, Any]:
-    """Write batches, in order, as part files, and return the manifest of these.
-
-    Raises:
-        DataError: there is no batch, or their columns differ.
-    """
-    given = (Batch.from_arrow(b) if isinstance(b, pa.Table) else b for b in batches)
-    parts: list[dict[str, Any]] = []
-    totals = {"keys": 0, "positives": 0}
-    names: tuple[tuple[str, ...], tuple[str, ...]] | None = None
-    for batch in _rebatch_or_empty(given, examples_per_part):
-        batch.validate()
-        if names is not None and names != (batch.slots, batch.dense_names):
-            raise DataError(
-                f"batches of one dataset must have the same columns, got {names} and then "
-                f"{(batch.slots, batch.dense_names)}"
-            )
-        names = (batch.slots, batch.dense_names)
-        path = folder / f"{prefix}-{len(parts):05d}.arrow"
-        _write_table(batch.to_arrow(), path)
-        parts.append(
-            {"file": path.name, "examples": batch.num_examples, "bytes": path.stat().st_size}
-        )
-        totals["keys"] += int(batch.keys.size)
-        totals["positives"] += int(np.count_nonzero(batch.labels[:, :1]))
-    if names is None:
-        raise DataError("a dataset needs at least one batch, if only to know its columns")
-    return {
-        "format": _FORMAT,
-        "num_examples": sum(part["examples"] for part in parts),
-        "slots": names[0],
-        "dense_names": names[1],
-        "counts": totals,
-        "parts": parts,
-    }
-
-
-def _feature_ids(spec: FeatureSpec) -> list[dict[str, str]]:
-    """Return the ids of features as text: JSON's numbers hold 53 bits."""
-    rows = feature_ids(spec).to_pylist()
-    return [row | {"id": f"0x{row['id']:016x}"} for row in rows]
-
-
-def _rebatch_or_empty(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
-    """Like `rebatch`, but where there are only empty batches yield one of them."""
-    empty: Batch | None = None
-    full = False
-
-    def not_empty() -> Iterator[Batch]:
-        nonlocal empty
-        for batch in batches:
-            if batch.num_examples:
-                yield batch
-            else:
-                empty = batch
-
-    for batch in rebatch(not_empty(), size, drop_last=False):
-        full = True
-        yield batch
-    if not full and empty is not None:
-        yield empty
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks(), max_chunksize=max(table.num_rows, 1))
 
 
 def _map(path: Path) -> Batch:

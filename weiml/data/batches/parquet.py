@@ -12,16 +12,17 @@ from pathlib import Path
 import numba
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from weiml.data.batches.dataset import rebatch
+from weiml.data.batches.rebatch import rebatch
+from weiml.data.batches.row_groups import read_blocks, read_footer
+from weiml.data.batches.source import read_ahead
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.ps.rows.memory import address_of, load_u64
 
 __all__ = ["ParquetKeys"]
 
-_BLOCK = 1 << 14  # examples decoded at a time
+_BLOCK = 1 << 15  # examples decoded at a time
 _TILE = 32  # examples whose keys are put in place together: a cache line of each column, four times
 
 
@@ -34,8 +35,10 @@ class ParquetKeys:
         slots: the columns of keys, uint64; by default all uint64 columns.
         dense: columns of numbers.
         weight: a column of the examples' weights; by default all weigh 1.
+        threads: how many decode; one by default, since the others train.
 
     Raises:
+        ConfigError: `threads` is less than 1.
         DataError: a file is missing, is no Parquet, or lacks a column.
     """
 
@@ -47,12 +50,16 @@ class ParquetKeys:
         slots: Sequence[str] | None = None,
         dense: Sequence[str] = (),
         weight: str | None = None,
+        threads: int = 1,
     ) -> None:
         given = [paths] if isinstance(paths, (str, Path)) else list(paths)
         self.paths = tuple(Path(path).resolve() for path in given)
+        if threads < 1:
+            raise ConfigError(f"threads must be at least 1, got {threads}")
+        self.threads = threads
         self.label = label
         self.weight = weight
-        metadata = [_metadata(path) for path in self.paths]
+        metadata = [read_footer(path) for path in self.paths]
         if not metadata:
             raise DataError("ParquetKeys needs at least one file, got an empty list of paths")
         schema = metadata[0].schema.to_arrow_schema()
@@ -112,32 +119,16 @@ class ParquetKeys:
                 f"batch_size = {batch_size}, worker = {worker}, num_workers = {num_workers}"
             )
         share = self.num_examples // num_workers
-        blocks = self._blocks(worker * share, (worker + 1) * share)
-        return rebatch(map(self._batch, blocks), batch_size, drop_last=False)
-
-    def _blocks(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
-        """Yield examples `start` to `stop` in decoded blocks; row groups outside are not read."""
-        first = 0
-        for path in self.paths:
-            with pq.ParquetFile(path, memory_map=True) as file:
-                groups: list[int] = []
-                skip = 0
-                before = first
-                for group in range(file.num_row_groups):
-                    rows = file.metadata.row_group(group).num_rows
-                    if before < stop and before + rows > start:
-                        if not groups:
-                            skip = max(start - before, 0)
-                        groups.append(group)
-                    before += rows
-                at = max(start, first)
-                for block in _decoded(file, groups, self._columns):
-                    piece = block.slice(skip, stop - at)
-                    skip = max(skip - block.num_rows, 0)
-                    at += piece.num_rows
-                    if piece.num_rows:
-                        yield piece
-                first = before
+        blocks = read_blocks(
+            self.paths,
+            self._columns,
+            worker * share,
+            (worker + 1) * share,
+            rows_per_block=_BLOCK,
+            use_threads=self.threads > 1,
+        )
+        ahead = blocks if self.threads == 1 else read_ahead(blocks)
+        return rebatch(map(self._batch, ahead), batch_size, drop_last=False)
 
     @property
     def _columns(self) -> list[str]:
@@ -192,23 +183,6 @@ class ParquetKeys:
                     f"column {name!r} of {path} holds {schema.field(name).type}, not keys: make "
                     f"uint64 of it with weiml.hashing.hash_values({name!r}, column)"
                 )
-
-
-def _metadata(path: Path) -> pq.FileMetaData:
-    try:
-        return pq.read_metadata(path)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path} is no whole Parquet file: {error}") from None
-
-
-def _decoded(
-    file: pq.ParquetFile, groups: list[int], columns: list[str]
-) -> Iterator[pa.RecordBatch]:
-    # One thread: the others train.
-    if groups:
-        yield from file.iter_batches(_BLOCK, row_groups=groups, columns=columns, use_threads=False)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 from typing_extensions import override
 
-from weiml.data.batches.dataset import BatchDataset, publish, write_parts
+from weiml.data.batches.dataset import BatchDataset
+from weiml.data.batches.writing import publish, write_parts
 from weiml.data.sources import FeatureSink, SinkWriter
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch, FeatureEncoder, KeyNames

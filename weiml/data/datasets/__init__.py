@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weiml.data.datasets.best_scores import BestScores
+from weiml.data.datasets.clicks import ClickGenerator, ClicksConfig
 from weiml.data.datasets.download import ProgressCallback, rich_progress
 from weiml.data.datasets.movielens import MovieLensSources
 from weiml.data.datasets.registry import (
@@ -16,6 +18,9 @@ from weiml.data.datasets.synthetic import SyntheticConfig, generate_feed
 
 __all__ = [
     "DATASETS",
+    "BestScores",
+    "ClickGenerator",
+    "ClicksConfig",
     "Dataset",
     "MovieLensSources",
     "ProgressCallback",

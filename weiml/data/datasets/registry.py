@@ -53,14 +53,14 @@ class Dataset:
     """One data set that `fetch` can produce.
 
     `build(config, workshop)` returns the canonical tables by name, or raises FetchError when no
-    source can be reached.
+    source can be reached. A table too large to be held is returned as a reader of its batches.
     """
 
     name: str
     description: str
     licence: str
     home: str
-    build: Callable[[Any, Workshop], Mapping[str, pa.Table]]
+    build: Callable[[Any, Workshop], Mapping[str, pa.Table | pa.RecordBatchReader]]
     config: Any = None  # a dataclass instance with the defaults of what can be chosen, or None
     tables: tuple[str, ...] = field(default=("ratings", "users", "items"))
 
@@ -142,12 +142,17 @@ def _parse(name: str) -> tuple[Dataset, Any, str]:
     return dataset, config, f"{base}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _write(dataset: Dataset, config: Any, tables: Mapping[str, pa.Table], folder: Path) -> None:
+def _write(
+    dataset: Dataset,
+    config: Any,
+    tables: Mapping[str, pa.Table | pa.RecordBatchReader],
+    folder: Path,
+) -> None:
     files = {}
     for name in dataset.tables:
         path = folder / f"{name}.parquet"
-        pq.write_table(tables[name], path, compression="zstd")
-        files[path.name] = {"rows": tables[name].num_rows, "sha256": _digest(path)}
+        rows = _write_table(tables[name], path)
+        files[path.name] = {"rows": rows, "sha256": _digest(path)}
     manifest = {
         "name": dataset.name,
         "config": None if config is None else to_mapping(config),
@@ -156,6 +161,19 @@ def _write(dataset: Dataset, config: Any, tables: Mapping[str, pa.Table], folder
         "files": files,
     }
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_table(table: pa.Table | pa.RecordBatchReader, path: Path) -> int:
+    """Write a Parquet file; return how many rows it has."""
+    if isinstance(table, pa.Table):
+        pq.write_table(table, path, compression="zstd")
+        return int(table.num_rows)
+    rows = 0
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+        for batch in table:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
 
 
 def _publish(building: Path, folder: Path) -> None:

@@ -1,0 +1,146 @@
+"""Raw examples in Parquet: strings and numbers, encoded to batches block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from weiml.config import nearest
+from weiml.data.batches.rebatch import rebatch
+from weiml.data.batches.row_groups import read_blocks, read_footer
+from weiml.data.batches.source import read_ahead
+from weiml.data.ordered import map_ordered
+from weiml.errors import ConfigError, DataError
+from weiml.features import Batch, FeatureEncoder, SparseContinuous
+
+__all__ = ["ParquetExamples"]
+
+_BLOCK = 1 << 17  # rows decoded at a time
+
+
+class ParquetExamples:
+    """Examples in Parquet files, in the order of the files and their rows; a `BatchSource`.
+
+    The batches are those that the encoder makes of the files' tables. Columns of strings stay the
+    dictionaries that they are in the file, so that each distinct value is hashed once a block.
+
+    Args:
+        paths: one file or several.
+        encoder: a fitted one; columns that it does not name are not read.
+        labels: whether there is a label; without, labels are 0.
+        threads: how many encode, beside Arrow's own that decode.
+
+    Raises:
+        DataError: a file is missing, is no Parquet, or lacks a column.
+        ConfigError: `threads` is less than 1.
+    """
+
+    def __init__(
+        self,
+        paths: str | Path | Sequence[str | Path],
+        encoder: FeatureEncoder,
+        *,
+        labels: bool = True,
+        threads: int = 2,
+    ) -> None:
+        given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+        if not given:
+            raise DataError("ParquetExamples needs at least one file, got an empty list of paths")
+        if threads < 1:
+            raise ConfigError(f"threads must be at least 1, got {threads}")
+        self.paths = tuple(Path(path).resolve() for path in given)
+        self.encoder, self.labels, self.threads = encoder, labels, threads
+        footers = [read_footer(path) for path in self.paths]
+        schemas = [footer.schema.to_arrow_schema() for footer in footers]
+        self._columns = self._wanted(schemas[0])
+        for path, schema in zip(self.paths, schemas, strict=True):
+            for name in self._columns:
+                if name not in schema.names:
+                    raise DataError(f"{path} has no column {name!r}{nearest(name, schema.names)}")
+        self._dictionaries = [n for n in self._columns if _is_text(schemas[0].field(n).type)]
+        self._sizes = tuple(footer.num_rows for footer in footers)
+
+    def __str__(self) -> str:
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return f"{self.paths[0]}{more}"
+
+    @property
+    def num_examples(self) -> int:
+        """How many examples there are."""
+        return sum(self._sizes)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the sparse slots."""
+        return self.encoder.spec.slots
+
+    @property
+    def dense_names(self) -> tuple[str, ...]:
+        """Names of the dense columns."""
+        return self.encoder.spec.dense
+
+    def iter_batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        worker: int = 0,
+        num_workers: int = 1,
+    ) -> Iterator[Batch]:
+        """Yield batches of `batch_size` examples, in order; the last one may be smaller.
+
+        Workers split the order into `num_workers` consecutive ranges of equal length; up to
+        ``num_workers - 1`` examples at its end go to nobody. `epoch` changes nothing.
+
+        Raises:
+            ConfigError: an argument is out of range, or there is a seed: rows stay in their order.
+            DataError: a file is damaged, or a column does not fit its feature.
+        """
+        if seed is not None:
+            raise ConfigError(
+                "examples in Parquet come in the order of their rows: copy them with "
+                "weiml.data.write_batches to have them shuffled, and leave out the seed"
+            )
+        if batch_size < 1 or not 0 <= worker < num_workers:
+            raise ConfigError(
+                f"batch_size must be at least 1 and worker from 0 to num_workers - 1, got "
+                f"batch_size = {batch_size}, worker = {worker}, num_workers = {num_workers}"
+            )
+        share = self.num_examples // num_workers
+        blocks = read_blocks(
+            self.paths,
+            self._columns,
+            worker * share,
+            (worker + 1) * share,
+            rows_per_block=_BLOCK,
+            dictionaries=self._dictionaries,
+            use_threads=self.threads > 1,
+        )
+        ahead = blocks if self.threads == 1 else read_ahead(blocks)
+        encoded = map_ordered(self._encode, ahead, threads=self.threads)
+        return rebatch(encoded, batch_size, drop_last=False)
+
+    def _encode(self, block: pa.RecordBatch) -> Batch:
+        return self.encoder.encode(pa.Table.from_batches([block]), labels=self.labels)
+
+    def _wanted(self, schema: pa.Schema) -> list[str]:
+        spec = self.encoder.spec
+        wanted = [feature.name for feature in spec.features]
+        wanted += [
+            feature.values
+            for feature in spec.features
+            if isinstance(feature, SparseContinuous) and feature.values is not None
+        ]
+        if spec.preparation is not None:
+            wanted = [name for name in wanted if name not in spec.preparation.outputs]
+            wanted += spec.preparation.inputs
+        wanted += [spec.label] if self.labels else []
+        wanted += [n for n in (spec.group, spec.item, spec.time) if n in schema.names]
+        return list(dict.fromkeys(wanted))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

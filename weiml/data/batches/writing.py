@@ -1,0 +1,154 @@
+"""Writing batches to a dataset folder, which appears under its name only when it is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+
+from weiml.data.batches.dataset import ENCODER, FORMAT, MANIFEST, NAMES, BatchDataset
+from weiml.data.batches.gather import has_one_key
+from weiml.data.batches.rebatch import rebatch
+from weiml.errors import ConfigError, DataError
+from weiml.features import Batch, FeatureEncoder, FeatureSpec, KeyNames, feature_ids
+
+__all__ = ["publish", "write_batches", "write_parts"]
+
+
+def write_batches(
+    batches: Iterable[Batch | pa.Table],
+    folder: str | Path,
+    *,
+    encoder: FeatureEncoder | None = None,
+    names: KeyNames | None = None,
+    examples_per_part: int = 1 << 16,
+) -> BatchDataset:
+    """Write batches, in order, as a new dataset folder and open it.
+
+    Args:
+        batches: batches, or tables as `Batch.to_arrow` gives them; at least one, all of the same
+            slots and dense columns. They are cut and joined to parts of `examples_per_part`.
+        folder: the folder to make; one that exists must be empty.
+        encoder: kept beside the data, for whoever trains on it.
+        names: kept beside the data: what its keys stand for. They may be collected while the
+            batches are made, and are read after the last one.
+        examples_per_part: also the unit of reading and of shuffling.
+
+    Raises:
+        DataError: there is no batch, their columns differ, or the folder is not empty.
+    """
+    if examples_per_part < 1:
+        raise ConfigError(f"examples_per_part must be at least 1, got {examples_per_part}")
+    target = Path(folder)
+    if target.is_dir() and any(target.iterdir()):
+        raise DataError(f"{target} is not empty: datasets are written to a new folder")
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.writing")
+    aside.mkdir(parents=True)
+    try:
+        manifest = write_parts(batches, aside, examples_per_part)
+        return publish(aside, target, manifest, encoder, names)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def publish(
+    aside: Path,
+    target: Path,
+    manifest: dict[str, Any],
+    encoder: FeatureEncoder | None,
+    names: KeyNames | None,
+) -> BatchDataset:
+    """Give a folder of parts its manifest and its name, and open it."""
+    if encoder is not None:
+        encoder.save(aside / ENCODER)
+        manifest["spec"] = encoder.spec.to_mapping()
+        manifest["features"] = _feature_ids(encoder.spec)
+    if names is not None:
+        names.save(aside / NAMES)
+    (aside / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    os.rename(aside, target)  # also replaces an empty folder
+    return BatchDataset.open(target)
+
+
+def write_parts(
+    batches: Iterable[Batch | pa.Table],
+    folder: Path,
+    examples_per_part: int,
+    prefix: str = "part",
+) -> dict[str, Any]:
+    """Write batches, in order, as part files, and return the manifest of these.
+
+    Raises:
+        DataError: there is no batch, or their columns differ.
+    """
+    given = (Batch.from_arrow(b) if isinstance(b, pa.Table) else b for b in batches)
+    parts: list[dict[str, Any]] = []
+    totals = {"keys": 0, "positives": 0}
+    names: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    for batch in _rebatch_or_empty(given, examples_per_part):
+        batch.validate()
+        if names is not None and names != (batch.slots, batch.dense_names):
+            raise DataError(
+                f"batches of one dataset must have the same columns, got {names} and then "
+                f"{(batch.slots, batch.dense_names)}"
+            )
+        names = (batch.slots, batch.dense_names)
+        path = folder / f"{prefix}-{len(parts):05d}.arrow"
+        _write_part(batch, path)
+        parts.append(
+            {"file": path.name, "examples": batch.num_examples, "bytes": path.stat().st_size}
+        )
+        totals["keys"] += int(batch.keys.size)
+        totals["positives"] += int(np.count_nonzero(batch.labels[:, :1]))
+    if names is None:
+        raise DataError("a dataset needs at least one batch, if only to know its columns")
+    return {
+        "format": FORMAT,
+        "num_examples": sum(part["examples"] for part in parts),
+        "slots": names[0],
+        "dense_names": names[1],
+        "counts": totals,
+        "parts": parts,
+    }
+
+
+def _feature_ids(spec: FeatureSpec) -> list[dict[str, str]]:
+    """Return the ids of features as text: JSON's numbers hold 53 bits."""
+    rows = feature_ids(spec).to_pylist()
+    return [row | {"id": f"0x{row['id']:016x}"} for row in rows]
+
+
+def _rebatch_or_empty(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
+    """Like `rebatch`, but where there are only empty batches yield one of them."""
+    empty: Batch | None = None
+    full = False
+
+    def not_empty() -> Iterator[Batch]:
+        nonlocal empty
+        for batch in batches:
+            if batch.num_examples:
+                yield batch
+            else:
+                empty = batch
+
+    for batch in rebatch(not_empty(), size, drop_last=False):
+        full = True
+        yield batch
+    if not full and empty is not None:
+        yield empty
+
+
+def _write_part(batch: Batch, path: Path) -> None:
+    table = batch.to_arrow()
+    if has_one_key(batch):  # a quarter of the file would say so
+        table = table.drop_columns(["lengths"])
+    with pa.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks(), max_chunksize=max(table.num_rows, 1))
