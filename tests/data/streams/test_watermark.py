@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -76,7 +78,7 @@ def test_who_is_late_does_not_depend_on_batches(
         newest[partition] = max(newest.get(partition, time), time)
     marks, found = Watermarks(lateness, 10**9), list[bool]()
     bounds = sorted({0, len(events), *(min(cut, len(events)) for cut in cuts)})
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         some = np.array(events[start:stop])
         names = ("a", "b", "c")
         found += marks.late(names, some[:, 0].astype(np.int32), some[:, 1], 0).tolist()

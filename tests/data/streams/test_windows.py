@@ -61,7 +61,7 @@ def sums(events: list[Event], item: str, start: int, stop: int) -> tuple[int, in
 
 
 def check_row(row: dict[str, Any], size: str, expected: tuple[int, int, int]) -> None:
-    shown, clicks, ms = expected
+    shown, clicks, _ = expected
     assert (row[f"shown_{size}"], row[f"clicks_{size}"], row[f"ms_{size}"]) == expected
     assert row[f"ctr_{size}"] == (clicks / shown if shown else None)
     assert row[f"smooth_{size}"] == (clicks + 1) / (shown + 10)

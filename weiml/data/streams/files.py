@@ -154,17 +154,16 @@ class FileSource(EventSource):
     def _read(self, max_events: int) -> list[RawEvents]:
         """Return lines from the files, each in turn, until there are enough."""
         parts: list[RawEvents] = []
-        tails = self._in_turn()
-        for tail in tails:
+        taken = 0
+        for tail in self._in_turn():
             if tail.restart_if_cut():
                 log.warning("%s was cut off and is read from its beginning", tail.path)
-            left = max_events - sum(map(len, parts))
-            if left <= 0:
+            while tail.waiting and taken < max_events:
+                more = self._lines(tail, max_events - taken)
+                taken += sum(map(len, more))
+                parts += more
+            if taken >= max_events:
                 break
-            if tail.waiting:
-                parts += self._lines(tail, left)
-            if self._sequence and tail.waiting:
-                break  # the next one comes after all of this one
         return parts
 
     def _in_turn(self) -> list[Tail]:

@@ -20,7 +20,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import uvicorn
 from starlette.applications import Starlette
@@ -106,7 +106,7 @@ class EventReceiver:
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         return f"http://{host}:{self._port}"
 
-    def start(self) -> EventReceiver:
+    def start(self) -> Self:
         """Listen.
 
         Raises:
@@ -151,7 +151,7 @@ class EventReceiver:
         if self._log is not None:
             self._log.close()
 
-    def __enter__(self) -> EventReceiver:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *error: object) -> None:

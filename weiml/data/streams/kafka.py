@@ -94,7 +94,7 @@ class KafkaSource(EventSource):
                 "error_cb": _warn,
             },
         )
-        self.seek({})
+        self._known()
 
     def partitions(self) -> tuple[str, ...]:
         """See `EventSource.partitions`."""
@@ -102,6 +102,7 @@ class KafkaSource(EventSource):
 
     def seek(self, positions: Positions) -> None:
         """Assign all partitions, each at its position or at `start`."""
+        self._consumer.unassign()  # what is being fetched would hold up the questions below
         self._next, self._ends = {}, {}
         for name in self._known():
             at = positions.get(name)
@@ -111,7 +112,9 @@ class KafkaSource(EventSource):
         self._looked = time.monotonic()
 
     def poll(self, max_events: int, timeout_s: float) -> RawEvents:
-        """See `EventSource.poll`."""
+        """See `EventSource.poll`; begins at `start` if there was no `seek`."""
+        if not self._next:
+            self.seek({})
         if time.monotonic() - self._looked >= self._discover_every_s:
             self._discover()
         until = time.monotonic() + timeout_s

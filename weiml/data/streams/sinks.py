@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -54,7 +55,8 @@ class FileSink(Sink):
                 aside.rename(place)
                 _sync(place.parent)
             except OSError as error:
-                aside.unlink(missing_ok=True)
+                with suppress(OSError):
+                    aside.unlink()
                 raise DataError(f"{place} could not be written: {error}") from None
 
 

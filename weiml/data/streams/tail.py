@@ -83,14 +83,14 @@ class Tail:
             end = data.rfind(b"\n") + 1
             if end:
                 return data[:end] if end < len(data) else data
-            if self.offset + len(data) >= size:
-                break
-            if at_most >= longest:
+            if len(data) > longest:
                 raise DataError(
                     f"{self.path}: the line at byte {self.offset} is longer than "
                     f"max_event_bytes = {longest}; raise it, or mend the file"
                 )
-            at_most = min(2 * at_most, longest)
+            if self.offset + len(data) >= size:
+                break
+            at_most = min(2 * at_most, longest + 1)
         if closed and data:
             return data + b"\n"
         self.empty_at = size
