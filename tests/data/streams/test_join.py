@@ -64,7 +64,7 @@ def test_labels_are_those_of_all_pairs(events: list[Event], wait: int, step: int
         come = [max(event[2] - event[2] * 7 % 20, 0) for event in events]
         now = [i for i, at in enumerate(come) if watermark <= at < watermark + step]
         join.add(*table_of(events, now))
-        found = join.advance(watermark)
+        found = join.advance(watermark + step)
         rows += [] if found is None else found.to_pylist()
         other = LabelJoin(settings)
         other.restore(join.state())
@@ -77,6 +77,21 @@ def test_labels_are_those_of_all_pairs(events: list[Event], wait: int, step: int
     total = sum(event[0] == "click" for event in events)
     assert join.status()["late_clicks"] == total - sum(row[3] for row in expected)
     assert join.status()["impressions"] == join.status()["clicks"] == 0
+
+
+def test_a_click_at_the_last_moment_counts() -> None:
+    join = LabelJoin(LabelJoinConfig(keys=("request",), wait="10ms"))
+    events = [
+        ("impression", "a", 0),
+        ("click", "a", 10),
+        ("impression", "b", 0),
+        ("click", "b", 11),
+    ]
+    join.add(*table_of(events, list(range(4))))
+    rows = join.advance(END)
+    assert rows is not None
+    assert rows["label"].to_pylist() == [1, 0]
+    assert join.status()["late_clicks"] == 1
 
 
 def test_an_impression_waits_no_longer_than_it_must() -> None:

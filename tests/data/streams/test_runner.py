@@ -16,6 +16,7 @@ import pytest
 
 from tests.data.streams.clicks import expected, make_log, outcome, stream
 from weiml.data.streams import (
+    ArrowDecoder,
     CallSink,
     Count,
     FileSource,
@@ -26,6 +27,7 @@ from weiml.data.streams import (
     Operator,
     Quarantine,
     QuarantineConfig,
+    RawEvents,
     StreamConfig,
     StreamRun,
     StreamState,
@@ -34,6 +36,7 @@ from weiml.data.streams import (
     bad_events,
     run_stream,
 )
+from weiml.data.streams.intake import Intake
 from weiml.errors import ConfigError, DataError
 
 SCHEMA = pa.schema([("item", pa.string()), pa.field("time", pa.int64(), nullable=False)])
@@ -141,6 +144,23 @@ def test_an_event_of_the_far_future_is_set_aside(tmp_path: Path) -> None:
     assert "max_ahead" in next(bad_events(tmp_path / "bad")).reason
 
 
+def test_an_event_of_several_rows_is_set_aside_as_a_whole(tmp_path: Path) -> None:
+    def payload(times: list[int]) -> bytes:
+        sink = pa.BufferOutputStream()
+        table = pa.table({"item": ["a"] * len(times), "time": times})
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return bytes(sink.getvalue())
+
+    quarantine = Quarantine(tmp_path / "bad", QuarantineConfig())
+    intake = Intake(StreamConfig(time="time"), ArrowDecoder(schema=SCHEMA), quarantine)
+    raw = RawEvents.of_values([payload([1, 2]), payload([3, 10**15, 4]), payload([5])])
+    write(tmp_path, [])
+    with FileSource(tmp_path / "in") as source:
+        assert intake.take(raw, source).times.tolist() == [1, 2, 5]
+    assert quarantine.count == 1
+
+
 def test_too_many_bad_events_end_the_run_and_are_kept(tmp_path: Path) -> None:
     write(tmp_path, [{"item": 3, "time": 0}, {"item": "a", "time": 0}])
     quarantine = Quarantine(tmp_path / "bad", QuarantineConfig(min_events=1))
@@ -194,18 +214,19 @@ def test_a_damaged_checkpoint_costs_a_replay_and_no_event(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = MemorySink()
-    for time in (1, 12, 40):
+    for time in (1, 12, 40, 70):
         write(tmp_path, [{"item": "a", "time": time}])
         run_of(tmp_path, sink=sink).run("caught_up")
-    (tmp_path / "checkpoints" / "checkpoint-00000003" / "manifest.json").write_text("{")
+    for number in (3, 4):
+        (tmp_path / "checkpoints" / f"checkpoint-0000000{number}" / "manifest.json").write_text("{")
     with caplog.at_level(logging.WARNING):
         status = run_of(tmp_path, sink=sink).run("end")
     assert "checkpoint-00000003 is damaged" in caplog.text
-    assert status["events"] == 3
+    assert (status["events"], status["checkpoint"]) == (4, 3)  # what was in two is now in one
     rows = sink.table("counts")
     assert rows is not None
-    assert rows["n_10ms"].to_pylist() == [1, 1, 1]
-    assert rows["sequence"].to_pylist() == [0, 1, 2]
+    assert rows["n_10ms"].to_pylist() == [1, 1, 1, 1]
+    assert rows["sequence"].to_pylist() == [0, 1, 2, 3]
 
 
 def test_names_of_operators_are_checked(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def run(windows: Windows, events: list[Event], step: int) -> list[dict[str, Any]
             if watermark <= at < watermark + step
         ]
         windows.add(*table_of(batch))
-        found = windows.advance(watermark)
+        found = windows.advance(watermark + step)
         rows += [] if found is None else found.to_pylist()
         other = Windows(windows._config)
         other.restore(windows.state())
@@ -145,6 +145,37 @@ def test_keys_and_panes_that_have_passed_are_dropped() -> None:
         windows.advance(i * 10)
         assert windows.status()["keys"] <= 6
         assert windows.status()["panes"] <= 6
+
+
+def test_an_event_waits_for_all_that_its_features_count() -> None:
+    windows = Windows(config(("40ms",), "10ms", "features"))
+    windows.add(*table_of([("a", 12, True, 0)]))
+    assert windows.advance(9) is None  # one at 9 may still come
+    windows.add(*table_of([("a", 9, True, 0)]))
+    rows = windows.advance(10)
+    assert rows is not None
+    assert rows.select(["time", "clicks_40ms"]).to_pydict() == {
+        "time": [12, 9],
+        "clicks_40ms": [1, 0],
+    }
+
+
+def test_nothing_is_dropped_that_features_count() -> None:
+    windows = Windows(config(("40ms",), "10ms", "features"))
+    windows.add(*table_of([("a", -5, True, 0), ("a", 0, True, 0)]))
+    windows.advance(45)
+    assert windows.status()["panes"] == 1
+    windows.add(*table_of([("a", 45, True, 0)]))
+    rows = windows.advance(45)
+    assert rows is not None
+    assert rows["clicks_40ms"].to_pylist() == [1]
+
+
+def test_a_pane_is_kept_once() -> None:
+    windows = Windows(config(("40ms",), "10ms", "windows"))
+    for times in ([11, 12, 1], [2, 13, 21, 3]):
+        windows.add(*table_of([("a", time, False, 0) for time in times]))
+    assert windows.status()["panes"] == 3
 
 
 def test_events_of_windows_that_are_over_are_told() -> None:

@@ -131,11 +131,7 @@ class Quarantine:
 
     def write(self, number: int) -> None:
         """Write what came since the last checkpoint as part `number`, aside and then renamed."""
-        if self._folder is None:
-            return
-        for stale in self._folder.glob(f"*/part-{number:08d}.jsonl"):
-            stale.unlink()  # of a run that died before its checkpoint was whole
-        if not self._waiting:
+        if self._folder is None or not self._waiting:
             return
         folder = self._folder / time.strftime("%Y-%m-%d", time.gmtime())
         folder.mkdir(parents=True, exist_ok=True)
