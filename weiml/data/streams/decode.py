@@ -90,7 +90,9 @@ class _LineDecoder(Decoder):
             if table.num_rows == n:
                 return [(table, block.rows)]
             reason = f"one event holds {table.num_rows} lines"
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
+        except MemoryError:
+            raise  # an Arrow error too, but no fault of the events
+        except (pa.ArrowException, UnicodeDecodeError) as error:
             reason = str(error).splitlines()[0].removesuffix(" in row 0")
         if n == 1:
             bad[int(block.rows[0])] = reason

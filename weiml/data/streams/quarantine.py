@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ class Quarantine:
         if self._folder is None:
             return
         for path in self._folder.glob("*/part-*"):
-            if path.suffix == ".tmp" or int(path.stem.removeprefix("part-")) > number:
+            match = re.fullmatch(r"part-(\d{8})\.(jsonl|tmp)", path.name)
+            if match and (match[2] == "tmp" or int(match[1]) > number):
                 path.unlink()
 
     def write(self, number: int) -> None:
