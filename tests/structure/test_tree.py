@@ -16,6 +16,7 @@ OTHER_FOLDERS = {"structure", "programs", "faults"}
 OTHER_FILES = {"test_wheel.py", "test_readme.py", "test_notebooks.py", "test_sdk.py"}
 # Tests of what several modules of a folder promise together.
 FOLDER_FILES = {
+    "data/streams/test_crashes.py",
     "features/transforms/test_conformance.py",
     "ps/test_consistency.py",
     "ps/optimizers/test_known_answers.py",
@@ -136,15 +137,16 @@ def test_every_requirement_is_pinned(root: Path) -> None:
 
 # Import name -> the requirement that brings it, where they differ.
 BROUGHT_BY = {
+    "confluent_kafka": "confluent-kafka",
     "sklearn": "scikit-learn",
-    "starlette": "ray",
     "typing_extensions": "typing-extensions",
 }
 
 
 def test_every_import_is_a_requirement(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["tensorflow"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["tensorflow"], *extras["kafka"]]
     named = {re.split(r"[\[<>=~! ]", text)[0].lower().removesuffix("-cpu") for text in wanted}
     programs = [root / folder for folder in ("actors", "pipelines", "serve", "tune")]
     for file in [*library(root), *(file for folder in programs for file in folder.glob("*.py"))]:

@@ -1,0 +1,319 @@
+"""Events over HTTP, into a durable log that a `FileSource` reads.
+
+    POST /events    a JSON object, a list of them, {"events": [...]}, or JSON lines
+    GET  /healthz   200 while events can be taken, else 503
+
+A 200 means that all events of the request are safe, see `Fsync`; any other status that none is
+promised: send the request again. A client that never got its answer sends it again too, so events
+need an id of their own and the stream drops repeated ones (`StreamConfig.id`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import json
+import logging
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from weiml.data.streams.event_log import EventLog, Fsync
+from weiml.errors import ClusterError, ConfigError, DataError, RequestError
+
+__all__ = ["EventReceiver", "ReceiverConfig"]
+
+log = logging.getLogger(__name__)
+
+_START_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiverConfig:
+    """Where events are taken, and how many."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0 takes a free one, see `EventReceiver.url`."""
+    token: str | None = None
+    """Clients send ``Authorization: Bearer TOKEN``. Needed unless the host is loopback."""
+    max_body_bytes: int = 8 << 20
+    max_event_bytes: int = 1 << 20
+    read_s: float = 30.0
+    """How long a client may take to send a body."""
+    retry_after_s: int = 1
+    """What a client is told when there is no room."""
+    fsync: Fsync = "always"
+    max_file_bytes: int = 256 << 20
+    max_pending_bytes: int = 64 << 20
+    """Bytes that wait for the disk; with more, 503."""
+    max_log_bytes: int = 16 << 30
+    """Bytes of the log that its reader has not deleted; with more, 503."""
+
+    def __post_init__(self) -> None:
+        if self.token is None and not _is_loopback(self.host):
+            raise ConfigError(
+                f"host = {self.host!r} is open to others: set a token, or listen on 127.0.0.1"
+            )
+        if self.token == "":
+            raise ConfigError("token is empty; leave it out or set one")
+        if self.fsync not in ("always", "second"):
+            raise ConfigError(f"fsync must be 'always' or 'second', got {self.fsync!r}")
+        for knob in (
+            "max_body_bytes",
+            "max_event_bytes",
+            "max_file_bytes",
+            "max_pending_bytes",
+            "max_log_bytes",
+            "retry_after_s",
+        ):
+            if getattr(self, knob) < 1:
+                raise ConfigError(f"{knob} must be at least 1, got {getattr(self, knob)}")
+
+
+class EventReceiver:
+    """Takes events in a thread of its own from `start` to `stop`, or in a ``with``.
+
+    Args:
+        folder: of the log, for this receiver alone.
+        config: address and limits.
+
+    Raises:
+        ConfigError: another receiver writes to the folder.
+    """
+
+    def __init__(self, folder: str | Path, config: ReceiverConfig | None = None) -> None:
+        self.config = config or ReceiverConfig()
+        self._folder = folder
+        self._log: EventLog | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        return f"http://{host}:{self._port}"
+
+    def start(self) -> Self:
+        """Listen.
+
+        Raises:
+            ClusterError: the port is taken, or the server does not come up.
+            ConfigError: another receiver writes to the folder.
+        """
+        config = self.config
+        place = _listen(config.host, config.port)
+        self._port = place.getsockname()[1]
+        try:
+            self._log = EventLog(
+                self._folder,
+                fsync=config.fsync,
+                max_file_bytes=config.max_file_bytes,
+                max_pending_bytes=config.max_pending_bytes,
+                max_log_bytes=config.max_log_bytes,
+            )
+        except BaseException:
+            place.close()
+            raise
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                _app(self._log, config),
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._server.run, args=([place],), name="event-receiver", daemon=True
+        )
+        self._thread.start()
+        self._wait_until_up()
+        return self
+
+    def stop(self) -> None:
+        """Answer what was asked, write it, and listen no more. May be called twice."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join()
+        if self._log is not None:
+            self._log.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def _wait_until_up(self) -> None:
+        assert self._server is not None
+        assert self._thread is not None
+        until = time.monotonic() + _START_S
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > until:
+                self.stop()
+                raise ClusterError(f"the event receiver did not come up at {self.url}")
+            time.sleep(0.005)
+
+
+def _app(events: EventLog, config: ReceiverConfig) -> Starlette:
+    async def take(request: Request) -> JSONResponse:
+        if config.token is not None and not _is_allowed(request, config.token):
+            return _refusal(401, "a valid token is needed: Authorization: Bearer TOKEN")
+        size = request.headers.get("content-length", "")
+        if size.isdecimal() and int(size) > config.max_body_bytes:
+            return _too_large(config)
+        if not events.has_room(int(size) if size.isdecimal() else 0):
+            return _no_room(events, config)
+        try:
+            async with asyncio.timeout(config.read_s):
+                body = await _body(request, config.max_body_bytes)
+        except TimeoutError:
+            return _refusal(408, f"the body did not come within read_s = {config.read_s:g}")
+        if body is None:
+            return _too_large(config)
+        try:
+            lines = _lines(body, request.headers.get("content-type", ""), config.max_event_bytes)
+        except RequestError as error:
+            return _refusal(400, str(error))
+        return await _keep(events, lines, config)
+
+    async def health(request: Request) -> JSONResponse:
+        told = {"pending_bytes": events.pending_bytes, "log_bytes": events.log_bytes}
+        if events.error is not None:
+            return JSONResponse({"status": "failing", "error": events.error, **told}, 503)
+        if not events.has_room(0):
+            return JSONResponse({"status": "full", **told}, 503)
+        return JSONResponse({"status": "ok", **told})
+
+    return Starlette(
+        routes=[
+            Route("/events", take, methods=["POST"]),
+            Route("/healthz", health, methods=["GET"]),
+        ]
+    )
+
+
+async def _keep(events: EventLog, lines: list[bytes], config: ReceiverConfig) -> JSONResponse:
+    data = b"".join(lines)
+    if not lines:
+        return JSONResponse({"accepted": 0})
+    if not events.has_room(len(data)):
+        return _no_room(events, config)
+    try:
+        await asyncio.wrap_future(events.append(data))
+    except DataError as error:
+        return _refusal(503, str(error), config.retry_after_s)
+    return JSONResponse({"accepted": len(lines)})
+
+
+async def _body(request: Request, at_most: int) -> bytes | None:
+    """Return the body; None if it is larger than allowed."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > at_most:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _lines(body: bytes, content_type: str, longest: int) -> list[bytes]:
+    """Return the events of a body as lines.
+
+    Raises:
+        RequestError: one of them is no JSON object, or too long.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in ("application/x-ndjson", "application/jsonl", "application/x-jsonlines"):
+        texts = [line.strip() for line in body.split(b"\n")]
+        lines = []
+        for i, text in enumerate(texts, 1):
+            if text:
+                _parsed(text, f"line {i}", dict)
+                lines.append(text.replace(b"\r", b" ") + b"\n")
+    else:
+        tree = _parsed(body, "the body", (dict, list))
+        if isinstance(tree, dict) and isinstance(tree.get("events"), list):
+            tree = tree["events"]
+        events = [tree] if isinstance(tree, dict) else tree
+        for i, event in enumerate(events, 1):
+            if not isinstance(event, dict):
+                raise RequestError(f"event {i} is no JSON object")
+        lines = [json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events]
+    for i, line in enumerate(lines, 1):
+        if len(line) > longest:
+            raise RequestError(f"event {i} is longer than max_event_bytes = {longest}")
+    return lines
+
+
+def _parsed(text: bytes, what: str, kinds: type | tuple[type, ...]) -> Any:
+    try:
+        tree = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{what} is not JSON: {error}") from None
+    if not isinstance(tree, kinds):
+        raise RequestError(f"{what} is no JSON object")
+    return tree
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _is_allowed(request: Request, token: str) -> bool:
+    given = request.headers.get("authorization", "")
+    return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+
+
+def _refusal(status: int, text: str, retry_after_s: int | None = None) -> JSONResponse:
+    headers = None if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return JSONResponse({"error": text}, status, headers)
+
+
+def _too_large(config: ReceiverConfig) -> JSONResponse:
+    return _refusal(413, f"the body is larger than max_body_bytes = {config.max_body_bytes}")
+
+
+def _no_room(events: EventLog, config: ReceiverConfig) -> JSONResponse:
+    text = (
+        f"no room: {events.pending_bytes} bytes wait for the disk (max_pending_bytes = "
+        f"{config.max_pending_bytes}), {events.log_bytes} for the log's reader (max_log_bytes = "
+        f"{config.max_log_bytes})"
+    )
+    return _refusal(503, text, config.retry_after_s)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    place = socket.socket(family, socket.SOCK_STREAM)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        place.bind((host, port))
+    except OSError as error:
+        place.close()
+        raise ClusterError(
+            f"cannot listen on {host}:{port}: {error}; choose another port"
+        ) from None
+    return place
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
