@@ -122,6 +122,12 @@ def test_types_can_be_asked_for() -> None:
         read(b"1 1:1\n", schema=pa.schema({"labels": pa.float32()}))
 
 
+def test_query_ids_that_begin_late_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weiml.data.formats.lines.line_blocks.__defaults__", (8,))
+    with pytest.raises(DataError, match="from line 2 on there are query ids"):
+        read(b"1 1:1\n1 qid:2 1:1\n")
+
+
 def test_what_it_cannot_hold_is_told_before_anything_is_written() -> None:
     good = pa.table({"label": [1.0], "features": pa.array([[]], KIND)})
     for table, said in [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from weiml.data.datasets.adult import build_adult
 from weiml.data.datasets.download import ProgressCallback, rich_progress
 from weiml.data.datasets.movielens import MovieLensSources
+from weiml.data.datasets.open_bandit import build_open_bandit
 from weiml.data.datasets.registry import (
     DATASETS,
     Dataset,
@@ -20,6 +22,8 @@ __all__ = [
     "MovieLensSources",
     "ProgressCallback",
     "SyntheticConfig",
+    "build_adult",
+    "build_open_bandit",
     "default_cache_dir",
     "fetch",
     "generate_feed",

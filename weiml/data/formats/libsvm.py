@@ -14,7 +14,7 @@ from weiml.data.formats.lines import LineBlock, line_blocks, without_bad_text
 from weiml.data.formats.sparse_lines import SparseLines, parse_lines
 from weiml.data.formats.sparse_text import check_features, check_number, entries_text, write_lines
 from weiml.data.formats.stream import BadRows, StreamFormat
-from weiml.errors import ConfigError
+from weiml.errors import ConfigError, DataError
 
 __all__ = ["Libsvm"]
 
@@ -66,12 +66,18 @@ class Libsvm(StreamFormat):
         )
 
     def _read(self, file: BinaryIO, schema: pa.Schema | None, bad: BadRows) -> Iterator[pa.Table]:
+        strict = schema is None
         if schema is not None:
             pick(_schema_of(True).names, schema)
         for block in line_blocks(file):
             lines = self._lines(block, bad)
             if schema is None:
                 schema = _schema_of(bool((lines.qid >= 0).any()))
+            elif strict and "qid" not in schema.names and (lines.qid >= 0).any():
+                raise DataError(
+                    f"from line {block.first} on there are query ids, and none in the first block; "
+                    "give the columns with schema="
+                )
             yield _table(lines).select(schema.names).cast(schema)
 
     def _write(self, file: BinaryIO, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
