@@ -35,5 +35,6 @@ def test_lines_that_are_no_text_are_emptied_and_told() -> None:
     seen: list[BadRow] = []
     block = without_bad_text(LineBlock(b"a\n\xff\xfe\nb\n", 5), BadRows(seen.append))
     assert block.data == b"a\n\nb\n"
+    assert block.filled.tolist() == [0, 2]
     assert [bad.place for bad in seen] == ["line 6"]
     assert "not UTF-8 at byte 1" in seen[0].reason

@@ -179,3 +179,32 @@ def test_values_it_cannot_hold_are_told(row: dict[str, Any], said: str) -> None:
     rows = [{"label": 1.0, "features": []}, {"features": []} | row]
     with pytest.raises(DataError, match=said):
         written(pa.Table.from_pylist(rows, schema))
+
+
+def test_vowpal_wabbit_reads_what_is_written() -> None:
+    vw = pytest.importorskip("vowpalwabbit")
+    rows = [
+        {"label": 1.0, "weight": 2.0, "tag": "x", "a": entries(u=1.0), "features": entries(v=1.5)},
+        {"tag": "t", "features": []},
+        {"label": -1.0, "features": [], "a": entries(u=-2.0, w=1.0)},
+    ]
+    schema = pa.schema([SCHEMA.field(name) for name in ("label", "weight", "tag", "features")])
+    table = pa.Table.from_pylist(rows, schema.append(pa.field("a", KIND)))
+    workspace = vw.Workspace("--quiet --noconstant")
+    examples = [workspace.example(line) for line in written(table).decode().splitlines()]
+    seen = [
+        (
+            example.get_tag(),
+            example.get_simplelabel_weight(),
+            [
+                example.feature_weight(space, i)
+                for space in range(example.num_namespaces())
+                for i in range(example.num_features_in(space))
+            ],
+        )
+        for example in examples
+    ]
+    labels = [examples[i].get_simplelabel_label() for i in (0, 2)]
+    workspace.finish()
+    assert seen == [("x", 2.0, [1.5, 1.0]), ("t", 1.0, []), ("", 1.0, [-2.0, 1.0])]
+    assert labels == [1.0, -1.0]

@@ -39,9 +39,9 @@ class Lists(NamedTuple):
     """Where the lists of C columns lie in N records: arrays (C, N)."""
 
     kind: np.ndarray  # int8: ABSENT, BYTES, FLOATS or INTEGERS
-    start: np.ndarray  # int64: the list message's bytes
-    stop: np.ndarray  # int64
-    counts: np.ndarray  # int64: how many values
+    start: np.ndarray  # int32: the list message's bytes
+    stop: np.ndarray  # int32
+    counts: np.ndarray  # int32: how many values
     error: np.ndarray  # int8 (N,): 0 if the record is well
     where: np.ndarray  # int64 (N, 2): the name that an error is about
 
@@ -226,9 +226,9 @@ def find_lists(
     shape = (len(table.offsets) - 1, len(starts))
     lists = Lists(
         np.zeros(shape, np.int8),
-        np.zeros(shape, np.int64),
-        np.zeros(shape, np.int64),
-        np.zeros(shape, np.int64),
+        np.zeros(shape, np.int32),
+        np.zeros(shape, np.int32),
+        np.zeros(shape, np.int32),
         np.zeros(len(starts), np.int8),
         np.zeros((len(starts), 2), np.int64),
     )

@@ -62,8 +62,8 @@ def _infer(block: LineBlock) -> pa.Schema:
     """Return the columns of the lines that agree; types that only nulls show become text."""
     tables = list(
         bisect_rows(
-            lambda start, stop: _read_json(block, _filled(block)[start:stop], None, "infer"),
-            len(_filled(block)),
+            lambda start, stop: _read_json(block, block.filled[start:stop], None, "infer"),
+            len(block.filled),
             lambda _, __: None,
         )
     )
@@ -85,15 +85,8 @@ def _without_nulls(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _filled(block: LineBlock) -> np.ndarray:
-    """Return the places of the lines that are not blank."""
-    data = np.frombuffer(block.data, np.uint8)
-    ink = np.concatenate([[0], np.cumsum(data > 32)])
-    return np.flatnonzero(np.diff(ink[block.starts]))
-
-
 def _parse(block: LineBlock, schema: pa.Schema, strict: bool, bad: BadRows) -> Iterator[pa.Table]:
-    lines = _filled(block)
+    lines = block.filled
     maps = [field for field in schema if pa.types.is_map(field.type)]
     rest = pa.schema([field.with_type(_wire(field.type)) for field in schema if field not in maps])
     known = rest if not strict else schema

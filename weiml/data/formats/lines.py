@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO
 
+import numba
 import numpy as np
 
 from weiml.data.formats.stream import BadRows
@@ -35,6 +36,11 @@ class LineBlock:
         ends = np.flatnonzero(np.frombuffer(self.data, np.uint8) == 10) + 1
         return np.concatenate([[0], ends]).astype(np.int64)
 
+    @cached_property
+    def filled(self) -> np.ndarray:
+        """The places of the lines that are not blank, int64."""
+        return np.flatnonzero(_has_ink(np.frombuffer(self.data, np.uint8), self.starts))
+
     def line(self, place: int) -> bytes:
         """Return the line at `place`, counted from 0, without its end."""
         return self.data[self.starts[place] : self.starts[place + 1]].rstrip(b"\r\n")
@@ -42,6 +48,17 @@ class LineBlock:
     def name(self, place: int) -> str:
         """Say where the line at `place` stands."""
         return f"line {self.first + place}"
+
+
+@numba.njit(nogil=True, cache=True)
+def _has_ink(data: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    filled = np.zeros(starts.size - 1, np.bool_)
+    for line in range(starts.size - 1):
+        at = starts[line]
+        while at < starts[line + 1] and data[at] <= 32:
+            at += 1
+        filled[line] = at < starts[line + 1]
+    return filled
 
 
 def line_blocks(file: BinaryIO, size: int = BYTES_PER_BLOCK) -> Iterator[LineBlock]:

@@ -243,6 +243,8 @@ def _values(data: np.ndarray, lists: Lists, column: int, field: pa.Field) -> pa.
     item = _item(field.type)
     values = values.cast(item)
     if item == field.type:
+        if total == len(counts):  # more than one are no part of a plain column here
+            return values
         places = np.cumsum(counts) - 1
         return values.take(pa.array(places, mask=counts == 0))
     offsets = np.concatenate([[0], np.cumsum(counts)])

@@ -20,7 +20,7 @@ __all__ = ["RecordBlock", "begins_plainly", "record_blocks"]
 
 BYTES_PER_BLOCK = 1 << 23
 _ROWS = 1 << 14
-_LARGEST = 1 << 31
+_LARGEST = 1 << 30  # so that places in a block, which holds one more, are 32 bits
 
 _BAD_LENGTH = 1
 
