@@ -79,7 +79,7 @@ def convert(
 ) -> None:
     """Convert a data file from one format to another, told by the files' names.
 
-    Formats: parquet, arrow, csv, tsv, jsonl, tfrecord, libsvm, libffm, vw. The last five and csv
+    Formats: parquet, arrow, csv, tsv, jsonl, tfrecord, libsvm, libffm, vw; all but the first two
     may end in .gz, .zst or .bz2. With --skip-bad each bad row is named on stderr.
 
     Example: weiml data convert clicks.csv.gz clicks.parquet

@@ -21,6 +21,7 @@ def as_array(text: str) -> np.ndarray:
 @example("1e23")
 @example("9007199254740993")
 @example("-0.0")
+@example("581632598.916087791")
 @example("123456789012345e22")
 def test_easy_numbers_are_exact_and_the_others_are_left_to_arrow(text: str) -> None:
     data = as_array(text)

@@ -81,7 +81,7 @@ class _Checked(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         try:
             data = self._stream.read(len(view))
-        except (OSError, EOFError) as error:
+        except OSError as error:
             raise DataError(f"the {self._codec} stream is damaged or cut short: {error}") from None
         view[: len(data)] = data
         return len(data)
@@ -94,11 +94,9 @@ def decompressed(file: BinaryIO, codec: Codec | None) -> BinaryIO:
     """
     if codec is None:
         return file
-    if codec == "bz2":  # Arrow's reader stops silently after the first of several streams
-        stream: Any = bz2.BZ2File(_Borrowed(file))
-    else:
-        source = pa.PythonFile(_Borrowed(file), mode="r")
-        stream = pa.CompressedInputStream(source, "gzip" if codec == "zlib" else codec)
+    source = pa.PythonFile(_Borrowed(file), mode="r")
+    # Arrow's gzip tells zlib's streams by itself.
+    stream = pa.CompressedInputStream(source, "gzip" if codec == "zlib" else codec)
     return io.BufferedReader(_Checked(stream, codec), _PIECE)
 
 
