@@ -17,8 +17,11 @@ import weiml
 from weiml.cli import app
 
 COMMANDS = {
+    "data convert",
+    "data drift",
     "data fetch",
     "data ls",
+    "data stats",
     "evaluate",
     "flow run",
     "flow show",

@@ -42,3 +42,37 @@ def test_an_unknown_data_set_is_answered_with_the_nearest(tmp_path: Path) -> Non
     assert done.exit_code == 2
     assert done.stderr == "error: unknown data set 'movilens'; did you mean 'movielens-100k'?\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_convert_tells_what_it_did_and_names_bad_rows(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("a,b\n1,x\n2\n3,z\n")
+    source, target = str(tmp_path / "s.csv"), str(tmp_path / "t.parquet")
+    failed = CliRunner().invoke(app, ["data", "convert", source, target])
+    assert failed.exit_code == 2
+    assert "s.csv: line 3: Expected 2 columns" in failed.stderr
+    assert not (tmp_path / "t.parquet").exists()
+    done = CliRunner().invoke(app, ["data", "convert", source, target, "--skip-bad", "--json"])
+    told = json.loads(done.stdout)
+    assert (told["rows"], told["bad_rows"]) == (2, 1)
+    assert told["columns"] == {"a": "int64", "b": "string"}
+    assert "line 3 left out" in done.stderr
+    assert pq.read_table(target)["b"].to_pylist() == ["x", "z"]
+
+
+def test_stats_and_drift(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,c\n" + "1,u\n2,v\n" * 20)
+    (tmp_path / "b.csv").write_text("x,c\n" + "1,u\n9,w\n" * 20)
+    one, other = str(tmp_path / "a.csv"), str(tmp_path / "b.csv")
+    saved = str(tmp_path / "a.json")
+    shown = CliRunner().invoke(app, ["data", "stats", one, "--out", saved]).stdout.splitlines()
+    assert shown[0].endswith("40 rows")
+    assert shown[1].startswith("FEATURE")
+    tree = json.loads(CliRunner().invoke(app, ["data", "stats", saved, "--json"]).stdout)
+    assert tree["columns"]["x"]["numbers"]["mean"] == 1.5
+    drifts = json.loads(CliRunner().invoke(app, ["data", "drift", saved, other, "--json"]).stdout)
+    assert {d["feature"]: d["l_infinity"] for d in drifts} == {"c": 0.5, "x": 0.5}
+    failed = CliRunner().invoke(app, ["data", "drift", saved, other, "--max-psi", "0.2"])
+    assert failed.exit_code == 2
+    assert "feature 'c': psi" in failed.stderr
+    assert failed.stdout.startswith("FEATURE")
+    assert CliRunner().invoke(app, ["data", "drift", one, one, "--max-psi", "0.2"]).exit_code == 0

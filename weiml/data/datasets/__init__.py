@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from weiml.data.datasets.adult import build_adult
 from weiml.data.datasets.best_scores import BestScores
 from weiml.data.datasets.clicks import ClickGenerator, ClicksConfig
 from weiml.data.datasets.download import ProgressCallback, rich_progress
 from weiml.data.datasets.movielens import MovieLensSources
+from weiml.data.datasets.open_bandit import build_open_bandit
 from weiml.data.datasets.registry import (
     DATASETS,
     Dataset,
@@ -25,6 +27,8 @@ __all__ = [
     "MovieLensSources",
     "ProgressCallback",
     "SyntheticConfig",
+    "build_adult",
+    "build_open_bandit",
     "default_cache_dir",
     "fetch",
     "generate_feed",

@@ -14,6 +14,7 @@ from typing import BinaryIO, ClassVar
 import pyarrow as pa
 
 from weiml.config import nearest
+from weiml.data.formats.compression import Codec, split_suffix
 from weiml.errors import ConfigError, DataError
 
 __all__ = ["FORMATS", "BadRow", "Format", "OnBadRow", "format_of", "register_format"]
@@ -89,6 +90,20 @@ class Format(ABC):
         """Return into how many pieces the file can be cut for reading in parallel; 1 by default."""
         return 1
 
+    def check(self, schema: pa.Schema) -> None:  # noqa: B027 - most hold anything
+        """Raise DataError unless the format can hold columns of these types; any by default."""
+
+    def compressed(self, codec: Codec) -> Format:
+        """Return the format whose files are compressed as a whole.
+
+        Raises:
+            ConfigError: files of this format are read at many places, and compress inside.
+        """
+        raise ConfigError(
+            f"{self.name} files cannot be compressed as a whole with {codec}: they compress "
+            "inside; leave the suffix away and set the format's own compression"
+        )
+
 
 FORMATS: dict[str, Format] = {}
 
@@ -102,9 +117,17 @@ def register_format(format: Format) -> Format:
 def format_of(path: str, name: str | Format | None = None) -> Format:
     """Return the format `name`, or that of the path's suffix.
 
+    A path that ends in ``.gz``, ``.zst`` or ``.bz2`` gives the format compressed as a whole.
+
     Raises:
-        ConfigError: no such format.
+        ConfigError: no such format, or one that cannot be compressed as a whole.
     """
+    plain, codec = split_suffix(path)
+    found = _format_of(plain, name)
+    return found if codec is None else found.compressed(codec)
+
+
+def _format_of(path: str, name: str | Format | None) -> Format:
     if isinstance(name, Format):
         return name
     if name is not None:
