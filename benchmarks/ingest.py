@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from benchmarks.contest import Contestant, Result, contest
 from benchmarks.harness import Case, interleaved, run
 from benchmarks.readers import prepare
 from weiml.features import Batch, Cross, cross_blocks
+from weiml.features.transforms import QuantileSketch
 
 READERS, TENSORFLOW = "benchmarks.readers", "benchmarks.tensorflow_readers"
 ROUNDS = 5
@@ -60,6 +62,7 @@ def cases(quick: bool, gib: int) -> Iterator[Case]:
         for group in (from_csv, from_parquet, from_hashed):
             yield from group(data)
     yield crosses(quick)
+    yield from quantiles(quick)
     yield larger_than_memory(0.25 if quick else gib)
 
 
@@ -71,12 +74,13 @@ def from_csv(data: Data) -> Iterator[Case]:
         "pandas, category": data.reader("csv_pandas", "category"),
         "pandas, str": data.reader("csv_pandas", "str"),
         "pandas, str, engine pyarrow": data.reader("csv_pandas", "str", "pyarrow"),
+        "pandas, str, engine pyarrow, categorize=False": data.reader(
+            "csv_pandas", "str", "pyarrow", "1", "0"
+        ),
     }
     slow = contest(ours | pandas, 1 if data.quick else 3)
     some = str(min(data.rows, 40_960))
-    rows = {
-        "tf.data, a row at a time": Contestant(TENSORFLOW, "data_rows", (str(data.folder), some))
-    }
+    rows = {"tf.data by row": Contestant(TENSORFLOW, "data_rows", (str(data.folder), some))}
     row = contest(ours | rows, 1 if data.quick else 3)
     yield compare("CSV", fast, "polars", 1.0, data)
     best = max(pandas, key=lambda name: slow[name].rate)
@@ -178,6 +182,53 @@ def crosses(quick: bool) -> Case:
         holds=rate >= 20.0,
         quality="keys of weiml.features.with_crosses, each read once",
         regime=f"{B:,} examples, a key a slot, blocks of 1024 examples, one thread",
+        n=ROUNDS,
+    )
+
+
+def quantiles(quick: bool) -> Iterator[Case]:
+    """A sketch of numbers in two halves, by two workers, beside sorting them all."""
+    n = 1_000_000 if quick else 10_000_000
+    rng = np.random.default_rng(0)
+    shuffled = rng.permutation(n)
+    for name, values in {
+        "log-normal": rng.lognormal(0, 2, n),
+        "heavy ties": np.floor(rng.lognormal(1, 1, n)),
+    }.items():
+        yield _quantiles(f"quantiles of {n:,} numbers, {name}", values, values[shuffled])
+
+
+def _quantiles(case: str, values: np.ndarray, otherwise: np.ndarray) -> Case:
+    def fit(given: np.ndarray) -> QuantileSketch:
+        parts = (QuantileSketch(), QuantileSketch())
+        with ThreadPoolExecutor(2) as workers:
+            list(workers.map(QuantileSketch.add, parts, np.array_split(given, 2)))
+        parts[0].merge(parts[1])
+        return parts[0]
+
+    q = np.linspace(0.001, 0.999, 999)
+    seconds = interleaved(
+        {"weiml": lambda: fit(values), "numpy": lambda: np.quantile(values, q)}, ROUNDS
+    )
+    sketch, ordered = fit(values), np.sort(values)
+    found = sketch.quantiles(q)
+    # A value holds all ranks from the first of its equals to the last.
+    low, high = (np.searchsorted(ordered, found, side) / values.size for side in ("left", "right"))
+    error = float(np.maximum(np.maximum(low - q, q - high), 0).max())
+    whole = QuantileSketch()
+    whole.add(otherwise)
+    exact = sketch.to_bytes() == fit(otherwise).to_bytes() == whole.to_bytes()
+    return Case(
+        case=case,
+        value=values.size / seconds["weiml"] / 1e6,
+        unit="M numbers/s",
+        peer="numpy.quantile, which sorts",
+        peer_value=values.size / seconds["numpy"] / 1e6,
+        goal="rank error ≤ 0.1 %, merge exact",
+        holds=error <= 0.001 and exact,
+        quality=f"largest rank error of 999 quantiles {error:.4%}; the same bytes in another order "
+        f"and in one part: {exact}",
+        regime="float64 in memory, two workers (threads), a sketch each, merged",
         n=ROUNDS,
     )
 

@@ -119,7 +119,9 @@ def csv_polars(folder: str, hashed: str = "1") -> Turn:
     return turn
 
 
-def csv_pandas(folder: str, kind: str, engine: str = "c", hashed: str = "1") -> Turn:
+def csv_pandas(
+    folder: str, kind: str, engine: str = "c", hashed: str = "1", categorize: str = "1"
+) -> Turn:
     """pandas.read_csv with dtypes given, then hash_array of the categories."""
     import pandas as pd
 
@@ -131,7 +133,7 @@ def csv_pandas(folder: str, kind: str, engine: str = "c", hashed: str = "1") -> 
         if int(hashed):
             for name in CATEGORIES:
                 column = frame[name].array if kind == "category" else frame[name].to_numpy(object)
-                pd.util.hash_array(column)
+                pd.util.hash_array(column, categorize=bool(int(categorize)))
         return len(frame)
 
     return turn

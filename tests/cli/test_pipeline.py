@@ -58,6 +58,27 @@ def test_tables_become_data_sets_and_the_result_is_told(
     assert told["collisions"] == 0
 
 
+def test_a_failed_check_stops_the_run_before_anything_is_written(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checks = tmp_path / "checks.toml"
+    checks.write_text("min_rows = 10\n[all]\nmax_psi = 0.25\n")
+    assert run(spec, "--out", f"{tmp_path}/first", "--checks", str(checks)) == 0
+    before = str(tmp_path / "first" / "statistics.json")
+    same = ("--out", f"{tmp_path}/same", "--checks", str(checks), "--reference", before)
+    assert run(spec, *same) == 0
+
+    def older(tables: Tables) -> Mapping[str, Examples]:
+        return {"train": prepare(tables)["train"].with_columns(age=col("age") + 30)}
+
+    capsys.readouterr()
+    assert run(spec, "--out", f"{tmp_path}/older", "--reference", before, prepare=older) == 2
+    told = capsys.readouterr().err
+    assert "age" in told
+    assert "psi" in told
+    assert not (tmp_path / "older").exists()
+
+
 def test_errors_are_one_line(
     spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

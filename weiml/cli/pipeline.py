@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from weiml.config import load_config
 from weiml.data import (
     BatchDataset,
     Examples,
@@ -21,6 +22,7 @@ from weiml.data import (
     fetch,
     rich_progress,
 )
+from weiml.data.quality import Checks, TableStatistics, read_statistics
 from weiml.errors import ConfigError, DataError, WeimlError
 from weiml.features import FeatureSpec, KeyNames
 
@@ -74,6 +76,12 @@ def _parser(name: str, about: str, dataset: str, spec: Path) -> argparse.Argumen
     parser.add_argument("--spec", type=Path, default=spec, help="the feature spec, a TOML file")
     parser.add_argument("--engine", choices=("auto", "local", "ray"), default="auto")
     parser.add_argument("--partitions", type=int, help="of exchanges; by the size of the data")
+    parser.add_argument(
+        "--checks", type=Path, help="bounds on the part 'train', a TOML file of Checks"
+    )
+    parser.add_argument(
+        "--reference", type=Path, help="what 'train' must not drift from: statistics or data"
+    )
     parser.add_argument("--json", action="store_true", help="tell the result as JSON")
     return parser
 
@@ -94,8 +102,11 @@ def _run(
     parts = prepare(tables)
     if "train" not in parts:
         raise ConfigError(f"there must be a part 'train' to fit on, got {sorted(parts)}")
+    statistics = _checked(parts["train"], arguments)
     encoder = parts["train"].fit_encoder(spec)
     written = {name: part.write_batches(out / name, encoder) for name, part in parts.items()}
+    if statistics is not None:
+        statistics.save(out / "statistics.json")
     names = KeyNames()
     for name in written:
         names.merge(KeyNames.load(out / name / "keys.parquet"))
@@ -107,6 +118,15 @@ def _run(
         "distinct_values": names.to_table().num_rows,
         "collisions": names.collisions().lost,
     }
+
+
+def _checked(train: Examples, arguments: argparse.Namespace) -> TableStatistics | None:
+    """Return the statistics of what is trained on, if they were asked for and are well."""
+    if arguments.checks is None and arguments.reference is None:
+        return None
+    checks = load_config(Checks, arguments.checks) if arguments.checks else Checks()
+    before = read_statistics(arguments.reference) if arguments.reference else None
+    return train.check(checks, before)
 
 
 def _counts(dataset: BatchDataset) -> dict[str, int]:

@@ -172,7 +172,10 @@ def test_nothing_is_read_before_it_is_needed(tmp_path: Path) -> None:
         (lambda e: e.group_aggregate("itm", n="count"), "no column 'itm'"),
         (lambda e: e.group_aggregate("item", n=("click", "summ")), "unknown aggregate 'summ'"),
         (lambda e: e.with_counters("user", "time", "1h"), "time: no column 'time'"),
-        (lambda e: e.with_counters("user", "t", "1x"), "90s, 30m, 1h or 7d, got '1x'"),
+        (
+            lambda e: e.with_counters("user", "t", "1x"),
+            "a window must be a whole number",
+        ),
         (lambda e: e.with_counters("user", "t", "1h", sums="clicks"), "did you mean 'click'"),
         (lambda e: e.map(lambda t: t["click"]), "must return a pyarrow.Table, got ChunkedArray"),
         (lambda e: e.map(lambda t: t.drop(["x"])), "fails on a table of no rows"),

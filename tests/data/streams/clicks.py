@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 from weiml.data.streams import (
     Count,
     EventSource,
-    FileSink,
-    FileSource,
+    GrowingFiles,
     JsonDecoder,
     KafkaSource,
     LabelJoin,
     LabelJoinConfig,
     Operator,
+    PartFiles,
     Quarantine,
     QuarantineConfig,
     StreamConfig,
@@ -150,7 +150,7 @@ def stream(source: EventSource, folder: Path, **settings: Any) -> StreamRun:
         ),
         checkpoint_dir=folder / "checkpoints",
         operators=operators,
-        sink=FileSink(folder / "out"),
+        sink=PartFiles(folder / "out"),
         quarantine=Quarantine(folder / "bad", limits),
     )
 
@@ -159,7 +159,7 @@ def main(kind: str, place: str, folder: Path) -> None:
     """Run until a file ``over`` is there and nothing waits."""
     source: EventSource
     if kind == "files":
-        source = FileSource(place, sequence=True, discover_every_s=0.05)
+        source = GrowingFiles(place, sequence=True, discover_every_s=0.05)
     else:
         address, topic = place.split("|")
         source = KafkaSource(address, [topic])

@@ -15,7 +15,7 @@ import pytest
 
 from tests.data.streams.clicks import expected, make_log, outcome, stream
 from tests.data.streams.conftest import send
-from weiml.data.streams import Checkpoints, FileSink, FileSource, Quarantine, StreamRun
+from weiml.data.streams import Checkpoints, GrowingFiles, PartFiles, Quarantine, StreamRun
 
 KILLS = 12
 
@@ -43,11 +43,11 @@ def dying(method: Any, at: int, after: bool, calls: list[int]) -> Any:
 @pytest.mark.parametrize(
     ("kind", "method"),
     [
-        (FileSource, "poll"),
+        (GrowingFiles, "poll"),
         (Checkpoints, "save"),
-        (FileSink, "write"),
+        (PartFiles, "write"),
         (Quarantine, "write"),
-        (FileSource, "saved"),
+        (GrowingFiles, "saved"),
     ],
 )
 def test_a_crash_at_any_point_changes_nothing(
@@ -68,7 +68,7 @@ def test_a_crash_at_any_point_changes_nothing(
 
 
 def settle(folder: Path) -> None:
-    stream(FileSource(folder / "log"), folder, checkpoint_every="1ms", poll_s=0.0).run("end")
+    stream(GrowingFiles(folder / "log"), folder, checkpoint_every="1ms", poll_s=0.0).run("end")
 
 
 @pytest.mark.slow

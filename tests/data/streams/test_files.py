@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weiml.data.streams import FileSource, RawEvents
+from weiml.data.streams import GrowingFiles, RawEvents
 from weiml.errors import ConfigError, DataError
 
 
@@ -17,7 +17,7 @@ def values(raw: RawEvents) -> list[bytes]:
     return [raw.value(i) for i in range(len(raw))]
 
 
-def poll(source: FileSource, max_events: int = 1000) -> list[bytes]:
+def poll(source: GrowingFiles, max_events: int = 1000) -> list[bytes]:
     return values(source.poll(max_events, 0.0))
 
 
@@ -26,8 +26,8 @@ def append(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def source_of(folder: Path, **options: bool) -> FileSource:
-    return FileSource(folder, discover_every_s=0.0, forget_after_s=0.0, **options)
+def source_of(folder: Path, **options: bool) -> GrowingFiles:
+    return GrowingFiles(folder, discover_every_s=0.0, forget_after_s=0.0, **options)
 
 
 def test_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
 def test_new_files_are_found_and_all_get_their_turn(tmp_path: Path) -> None:
     append(tmp_path / "a", b"".join(b"a%d\n" % i for i in range(10)))
     append(tmp_path / ".hidden", b"no\n")
-    with FileSource([tmp_path / "*"], discover_every_s=0.0) as source:
+    with GrowingFiles([tmp_path / "*"], discover_every_s=0.0) as source:
         assert poll(source, 4) == [b"a0", b"a1", b"a2", b"a3"]
         append(tmp_path / "b", b"b0\n")
         found = poll(source, 4) + poll(source, 4)
@@ -68,7 +68,7 @@ def test_a_sequence_is_read_in_the_order_of_names(tmp_path: Path) -> None:
 def test_rotation_by_renaming_loses_nothing(tmp_path: Path) -> None:
     log = tmp_path / "events.log"
     append(log, b"1\n2\n")
-    with FileSource(tmp_path / "*.log", discover_every_s=0.0) as source:
+    with GrowingFiles(tmp_path / "*.log", discover_every_s=0.0) as source:
         assert poll(source, 1) == [b"1"]
         log.rename(tmp_path / "events.log.1")  # beyond the pattern
         append(log, b"4\n")
@@ -79,12 +79,12 @@ def test_rotation_by_renaming_loses_nothing(tmp_path: Path) -> None:
 def test_rotation_while_nobody_reads(tmp_path: Path) -> None:
     log = tmp_path / "events.log"
     append(log, b"1\n2\n")
-    with FileSource(tmp_path / "*.log") as source:
+    with GrowingFiles(tmp_path / "*.log") as source:
         assert poll(source, 1) == [b"1"]
         positions = source.position()
     log.rename(tmp_path / "events.log.1")
     append(log, b"3\n")
-    with FileSource(tmp_path / "*.log") as source:
+    with GrowingFiles(tmp_path / "*.log") as source:
         source.seek(positions)
         assert sorted(poll(source)) == [b"2", b"3"]
 
@@ -154,10 +154,10 @@ def test_closed_files_and_headers(tmp_path: Path) -> None:
 
 def test_a_line_without_end_is_an_error(tmp_path: Path) -> None:
     append(tmp_path / "a", b"x" * 5000)
-    source = FileSource(tmp_path, max_event_bytes=1000)
+    source = GrowingFiles(tmp_path, max_event_bytes=1000)
     with source, pytest.raises(DataError, match="max_event_bytes = 1000"):
         poll(source)
-    with FileSource(tmp_path, max_event_bytes=10_000) as source:
+    with GrowingFiles(tmp_path, max_event_bytes=10_000) as source:
         append(tmp_path / "a", b"\n")
         assert poll(source, 1) == [b"x" * 5000]
 
@@ -208,4 +208,4 @@ def test_every_line_comes_once_however_it_is_written_and_read(
 
 def test_paths_are_needed() -> None:
     with pytest.raises(ConfigError, match="paths"):
-        FileSource([])
+        GrowingFiles([])

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from weiml.data.streams import EventReceiver, FileSource, ReceiverConfig
+from weiml.data.streams import EventReceiver, GrowingFiles, ReceiverConfig
 from weiml.data.streams.event_log import EventLog
 from weiml.errors import ClusterError, ConfigError, DataError
 
@@ -26,7 +26,7 @@ def receiver(tmp_path: Path) -> Iterator[EventReceiver]:
 
 
 def logged(folder: Path) -> list[Any]:
-    with FileSource(folder, sequence=True) as source:
+    with GrowingFiles(folder, sequence=True) as source:
         raw = source.poll(100_000, 0.0)
         return [json.loads(raw.value(i)) for i in range(len(raw))]
 
@@ -90,7 +90,7 @@ def test_a_full_log_pushes_back_until_its_reader_has_deleted(tmp_path: Path) -> 
         assert answer.status_code == 503
         assert answer.headers["Retry-After"] == "2"
         assert httpx.get(f"{receiver.url}/healthz").json()["status"] in ("ok", "full")
-        with FileSource(tmp_path, sequence=True, delete_read=True) as source:
+        with GrowingFiles(tmp_path, sequence=True, delete_read=True) as source:
             assert len(source.poll(10_000, 0.0)) == sent
             source.saved(source.position())
         while httpx.post(url, json={"n": sent}).status_code != 200:

@@ -13,11 +13,11 @@ import pytest
 from tests.data.streams.conftest import send
 from weiml.data.streams import (
     Count,
-    FileSink,
     JsonDecoder,
     KafkaSink,
     KafkaSource,
     MemorySink,
+    PartFiles,
     RawEvents,
     StreamConfig,
     WindowConfig,
@@ -117,7 +117,7 @@ def test_a_stream_goes_on_where_its_checkpoint_ends(
     name = topic(2)
     schema = pa.schema([("item", pa.int64()), pa.field("time", pa.int64(), nullable=False)])
     settings = StreamConfig(time="time", lateness="0ms", max_ahead=None, poll_s=0.1)
-    sink = FileSink(tmp_path / "out")
+    sink = PartFiles(tmp_path / "out")
     for round_ in range(3):
         for partition in range(2):
             events = [{"item": i % 5, "time": 1000 * round_ + i} for i in range(100)]

@@ -19,7 +19,7 @@ from weiml.data.streams import (
     ArrowDecoder,
     CallSink,
     Count,
-    FileSource,
+    GrowingFiles,
     JsonDecoder,
     LabelJoin,
     LabelJoinConfig,
@@ -56,7 +56,7 @@ def counts(name: str = "counts") -> Windows:
 def run_of(folder: Path, **options: Any) -> StreamRun:
     settings = {"operators": [counts()], "config": SETTINGS, **options}
     return StreamRun(
-        FileSource(folder / "in"),
+        GrowingFiles(folder / "in"),
         JsonDecoder(schema=SCHEMA),
         settings.pop("config"),
         checkpoint_dir=folder / "checkpoints",
@@ -68,7 +68,7 @@ def test_the_outcome_is_that_of_going_through_the_log(tmp_path: Path) -> None:
     lines = make_log(600, seed=1)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "log").write_bytes(b"".join(line + b"\n" for line in lines))
-    status = stream(FileSource(tmp_path / "in"), tmp_path).run("end")
+    status = stream(GrowingFiles(tmp_path / "in"), tmp_path).run("end")
     wanted = expected([lines])
     assert min(len(wanted["late"]), wanted["bad"], status["repeated"]) > 0  # all that can go wrong
     assert outcome(tmp_path) == wanted
@@ -156,7 +156,7 @@ def test_an_event_of_several_rows_is_set_aside_as_a_whole(tmp_path: Path) -> Non
     intake = Intake(StreamConfig(time="time"), ArrowDecoder(schema=SCHEMA), quarantine)
     raw = RawEvents.of_values([payload([1, 2]), payload([3, 10**15, 4]), payload([5])])
     write(tmp_path, [])
-    with FileSource(tmp_path / "in") as source:
+    with GrowingFiles(tmp_path / "in") as source:
         assert intake.take(raw, source).times.tolist() == [1, 2, 5]
     assert quarantine.count == 1
 
@@ -273,7 +273,7 @@ def test_no_operator_sees_an_event_below_its_watermark(tmp_path: Path) -> None:
     lines = make_log(200, seed=2)
     log = tmp_path / "log"
     log.write_bytes(b"".join(line + b"\n" for line in lines))
-    run, watched = stream(FileSource(log), tmp_path, batch_events=7), Watched()
+    run, watched = stream(GrowingFiles(log), tmp_path, batch_events=7), Watched()
     run._operators["watched"] = watched
     run.run("end")
     assert len(watched.times) > 50
@@ -284,7 +284,7 @@ def test_results_are_handed_to_a_function(tmp_path: Path) -> None:
     write(tmp_path, [{"item": "a", "time": 0}])
     calls: list[tuple[int, int]] = []
     status = run_stream(
-        FileSource(tmp_path / "in"),
+        GrowingFiles(tmp_path / "in"),
         JsonDecoder(schema=SCHEMA),
         SETTINGS,
         checkpoint_dir=tmp_path / "checkpoints",

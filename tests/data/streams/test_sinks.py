@@ -9,7 +9,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from weiml.data.streams import CallSink, FileSink
+from weiml.data.streams import CallSink, PartFiles
 from weiml.errors import DataError
 
 
@@ -18,7 +18,7 @@ def test_results_that_come_again_replace_themselves(
     tmp_path: Path, format: Literal["parquet", "arrow"]
 ) -> None:
     read = pq.read_table if format == "parquet" else pyarrow.feather.read_table
-    sink = FileSink(tmp_path, format)
+    sink = PartFiles(tmp_path, format)
     for number in (1, 2, 2, 3):
         sink.write(number, {"s": pa.table({"n": [number]}), "empty": pa.table({"n": []})})
     sink.begin(2)
@@ -32,7 +32,7 @@ def test_results_that_come_again_replace_themselves(
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "s").touch()
     with pytest.raises(DataError, match="part-00000001"):
-        FileSink(tmp_path).write(1, {"s": pa.table({"n": [1]})})
+        PartFiles(tmp_path).write(1, {"s": pa.table({"n": [1]})})
 
 
 def test_a_function_is_called() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weiml.data.streams import Count, Rate, Sum, WindowConfig, Windows, window_features
+from weiml.data.streams import Count, Ratio, Sum, WindowConfig, Windows, window_features
 from weiml.data.streams.watermark import END
 from weiml.data.streams.windows import key_hashes
 from weiml.errors import ConfigError, DataError
@@ -17,8 +17,8 @@ MEASURES = (
     Count("shown", ("event", "impression")),
     Count("clicks", ("event", "click")),
     Sum("ms", "dwell"),
-    Rate("ctr", "clicks", "shown"),
-    Rate("smooth", "clicks", "shown", strength=10, prior=0.1),
+    Ratio("ctr", "clicks", "shown"),
+    Ratio("smooth", "clicks", "shown", strength=10, prior=0.1),
 )
 
 
@@ -216,7 +216,7 @@ def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="unit"):
         config(("25",), None, "windows")
     with pytest.raises(ConfigError, match="did you mean 'shown'"):
-        WindowConfig(name="w", keys=("a",), measures=(Count("shown"), Rate("r", "shown", "show")))
+        WindowConfig(name="w", keys=("a",), measures=(Count("shown"), Ratio("r", "shown", "show")))
     with pytest.raises(ConfigError, match="names"):
         WindowConfig(name="w", keys=("a",), measures=(Count("n"), Count("n")))
     windows = Windows(config(("10ms",), None, "windows"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from weiml.data.durations import Window
 from weiml.data.examples.aggregates import AGGREGATES, Rate
 from weiml.data.examples.columns import Expression, col
 from weiml.data.examples.examples import Examples, RunOptions
-from weiml.data.examples.windows import Window
 
 __all__ = ["AGGREGATES", "Examples", "Expression", "Rate", "RunOptions", "Window", "col"]

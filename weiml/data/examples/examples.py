@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from weiml.data.batches import BatchDataset, BatchSink
 from weiml.data.datasets import ProgressCallback
+from weiml.data.durations import Window, window_name, window_seconds
 from weiml.data.examples.aggregates import Aggregate, Counters, Rate
 from weiml.data.examples.columns import Expression, check_columns
 from weiml.data.examples.display import explained, table_text
@@ -46,7 +47,7 @@ from weiml.data.examples.rows import (
 )
 from weiml.data.examples.unbounded import UnboundedSource, function_of
 from weiml.data.examples.wide import Repartition, Shuffle, WideOperation
-from weiml.data.examples.windows import Window, window_name, window_seconds
+from weiml.data.quality import Checks, TableStatistics, check, require_none
 from weiml.data.sources import (
     FeatureSink,
     FeatureSource,
@@ -480,6 +481,27 @@ class Examples:
         KeyNames().add(spec, ready.empty_table())  # tells what is wrong at once
         encoder: FeatureEncoder = self._fitted(FeatureEncoder(spec).accumulator())
         return encoder
+
+    def stats(self) -> TableStatistics:
+        """Return what the columns are like: missing, zeros, quantiles, top values, distinct."""
+        return self._accumulated(TableStatistics, add_table)
+
+    def check(
+        self, checks: Checks | None = None, reference: TableStatistics | None = None
+    ) -> TableStatistics:
+        """Check the examples before they are used, and return their statistics.
+
+        Args:
+            checks: bounds on features and on their drift; defaults of `Checks` if None.
+            reference: statistics of other examples, those of the day before, say; without them no
+                drift is checked.
+
+        Raises:
+            DataError: a check failed; names feature, measure, value and threshold.
+        """
+        found = self.stats()
+        require_none(check(found, checks or Checks(), reference), "the examples")
+        return found
 
     def key_names(self, encoder: FeatureEncoder) -> KeyNames:
         """Return what the keys of these examples stand for, for reading models and collisions."""

@@ -7,12 +7,12 @@ from weiml.data.streams.checkpoint import Checkpoint, Checkpoints
 from weiml.data.streams.config import StreamConfig
 from weiml.data.streams.decode import ArrowDecoder, CsvDecoder, Decoded, Decoder, JsonDecoder
 from weiml.data.streams.dedup import Deduplicator
-from weiml.data.streams.files import FileSource
+from weiml.data.streams.files import GrowingFiles
 from weiml.data.streams.http import EventReceiver, ReceiverConfig
 from weiml.data.streams.intake import Operations
 from weiml.data.streams.join import LabelJoin, LabelJoinConfig
 from weiml.data.streams.kafka import KafkaSink, KafkaSource
-from weiml.data.streams.measures import Count, Measure, Rate, Sum
+from weiml.data.streams.measures import Count, Measure, Ratio, Sum
 from weiml.data.streams.operators import EVENTS, LATE, Operator
 from weiml.data.streams.quarantine import (
     BadEvent,
@@ -22,7 +22,7 @@ from weiml.data.streams.quarantine import (
     replay,
 )
 from weiml.data.streams.runner import StreamRun, StreamState, Until, run_stream
-from weiml.data.streams.sinks import CallSink, FileSink
+from weiml.data.streams.sinks import CallSink, PartFiles
 from weiml.data.streams.watermark import Watermarks, event_times
 from weiml.data.streams.windows import WindowConfig, Windows, key_hashes, window_features
 
@@ -41,8 +41,7 @@ __all__ = [
     "Deduplicator",
     "EventReceiver",
     "EventSource",
-    "FileSink",
-    "FileSource",
+    "GrowingFiles",
     "JsonDecoder",
     "KafkaSink",
     "KafkaSource",
@@ -52,10 +51,11 @@ __all__ = [
     "MemorySink",
     "Operations",
     "Operator",
+    "PartFiles",
     "Positions",
     "Quarantine",
     "QuarantineConfig",
-    "Rate",
+    "Ratio",
     "RawEvents",
     "ReceiverConfig",
     "Sink",

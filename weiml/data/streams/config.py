@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from weiml.data.streams.durations import milliseconds
+from weiml.data.durations import milliseconds
 from weiml.errors import ConfigError
 
 __all__ = ["StreamConfig"]

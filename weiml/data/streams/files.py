@@ -22,14 +22,14 @@ from weiml.data.streams.json_lines import compact
 from weiml.data.streams.tail import Tail, same_content
 from weiml.errors import ConfigError
 
-__all__ = ["FileSource"]
+__all__ = ["GrowingFiles"]
 
 log = logging.getLogger(__name__)
 
 _WAIT_S = 0.02  # between two looks at files that have not grown
 
 
-class FileSource(EventSource):
+class GrowingFiles(EventSource):
     """Reads lines of all files of a folder or of glob patterns, new ones too.
 
     A partition is a file, ``PATH:INODE:GENERATION``. With `sequence` all files are one partition:

@@ -1,4 +1,4 @@
-"""Events over HTTP, into a durable log that a `FileSource` reads.
+"""Events over HTTP, into a durable log that a `GrowingFiles` reads.
 
     POST /events    a JSON object, a list of them, {"events": [...]}, or JSON lines
     GET  /healthz   200 while events can be taken, else 503

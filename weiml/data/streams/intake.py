@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from weiml.data.durations import milliseconds
 from weiml.data.streams.base import EventSource, RawEvents
 from weiml.data.streams.config import StreamConfig
 from weiml.data.streams.decode import Decoder
 from weiml.data.streams.dedup import Deduplicator
-from weiml.data.streams.durations import milliseconds
 from weiml.data.streams.quarantine import Quarantine
 from weiml.data.streams.watermark import Watermarks, event_times
 from weiml.data.streams.windows import key_hashes

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weiml.config import nearest, to_mapping
-from weiml.data.streams.durations import milliseconds
+from weiml.data.durations import milliseconds
 from weiml.data.streams.operators import EVENTS, Operator
 from weiml.data.streams.watermark import BEGIN, END
 from weiml.data.streams.windows import key_hashes

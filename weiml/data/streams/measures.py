@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from weiml.config import nearest
 from weiml.errors import ConfigError, DataError
 
-__all__ = ["Count", "Measure", "Rate", "Sum", "check_measures", "measured", "values_of"]
+__all__ = ["Count", "Measure", "Ratio", "Sum", "check_measures", "measured", "values_of"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Rate:
+class Ratio:
     """``(above + strength * prior) / (below + strength)`` of two other measures, by their names.
 
     Without strength it is null where `below` is 0.
@@ -51,7 +51,7 @@ class Rate:
     prior: float = 0.0
 
 
-Measure: TypeAlias = Count | Sum | Rate
+Measure: TypeAlias = Count | Sum | Ratio
 
 
 def check_measures(measures: Sequence[Measure]) -> None:
@@ -63,9 +63,9 @@ def check_measures(measures: Sequence[Measure]) -> None:
     names = [measure.name for measure in measures]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"measures need names, each its own; got {names}")
-    summed = [measure.name for measure in measures if not isinstance(measure, Rate)]
+    summed = [measure.name for measure in measures if not isinstance(measure, Ratio)]
     for measure in measures:
-        if not isinstance(measure, Rate):
+        if not isinstance(measure, Ratio):
             continue
         for part in (measure.above, measure.below):
             if part not in summed:
@@ -82,7 +82,7 @@ def values_of(measures: Sequence[Measure], events: pa.Table) -> np.ndarray:
     Raises:
         DataError: a column is missing or does not serve.
     """
-    summed = [measure for measure in measures if not isinstance(measure, Rate)]
+    summed = [measure for measure in measures if not isinstance(measure, Ratio)]
     values = np.empty((events.num_rows, len(summed)), np.float64)
     for j, measure in enumerate(summed):
         try:
@@ -99,11 +99,11 @@ def measured(
 
     Counts become int64, sums and rates float64.
     """
-    names = [measure.name for measure in measures if not isinstance(measure, Rate)]
+    names = [measure.name for measure in measures if not isinstance(measure, Ratio)]
     by_name = {name: sums[:, j] for j, name in enumerate(names)}
     columns: dict[str, pa.Array] = {}
     for measure in measures:
-        if isinstance(measure, Rate):
+        if isinstance(measure, Ratio):
             columns[measure.name + suffix] = _rate(measure, by_name)
         elif isinstance(measure, Count):
             columns[measure.name + suffix] = pa.array(by_name[measure.name].astype(np.int64))
@@ -112,7 +112,7 @@ def measured(
     return columns
 
 
-def _rate(rate: Rate, by_name: dict[str, np.ndarray]) -> pa.Array:
+def _rate(rate: Ratio, by_name: dict[str, np.ndarray]) -> pa.Array:
     weight = by_name[rate.below] + rate.strength
     with np.errstate(divide="ignore", invalid="ignore"):
         values = (by_name[rate.above] + rate.strength * rate.prior) / weight

@@ -27,11 +27,11 @@ import numpy as np
 import pyarrow as pa
 
 from weiml.config import nearest
+from weiml.data.durations import milliseconds
 from weiml.data.streams.base import EventSource, MemorySink, Sink
 from weiml.data.streams.checkpoint import Checkpoint, Checkpoints
 from weiml.data.streams.config import StreamConfig
 from weiml.data.streams.decode import Decoder
-from weiml.data.streams.durations import milliseconds
 from weiml.data.streams.intake import Intake, Operations
 from weiml.data.streams.operators import EVENTS, LATE, Operator
 from weiml.data.streams.progress import Progress

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from weiml.data.streams.base import Sink
 from weiml.errors import DataError
 
-__all__ = ["CallSink", "FileSink"]
+__all__ = ["CallSink", "PartFiles"]
 
 
-class FileSink(Sink):
+class PartFiles(Sink):
     """Writes ``FOLDER/STREAM/part-NUMBER.parquet``, one file a checkpoint with results.
 
     A file is written aside and renamed. A checkpoint's results that come again overwrite its file,

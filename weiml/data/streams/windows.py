@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from weiml.config import nearest, to_mapping
-from weiml.data.streams.durations import milliseconds
+from weiml.data.durations import milliseconds
 from weiml.data.streams.measures import (
     Measure,
-    Rate,
+    Ratio,
     check_measures,
     measured,
     values_of,
@@ -209,7 +209,7 @@ class Windows(Operator):
         }
 
     def _new_store(self) -> PaneStore:
-        return PaneStore(sum(not isinstance(m, Rate) for m in self._config.measures))
+        return PaneStore(sum(not isinstance(m, Ratio) for m in self._config.measures))
 
     def _columns(self, sums: np.ndarray) -> dict[str, pa.Array]:
         """Return the columns of sums ``(n, sizes by length, m)``, in the order of the settings."""
