@@ -106,8 +106,17 @@ def _hash_dictionary(feature: str, values: pa.DictionaryArray, seed: np.uint64) 
 def _pick(ids: np.ndarray, places: np.ndarray, validity: np.ndarray, first: int) -> np.ndarray:
     """Return the ids at `places`, the last one where a place is null."""
     keys = np.empty(places.size, np.uint64)
+    if validity.size == 0:
+        for i in range(places.size):
+            keys[i] = ids[np.uint64(places[i])]
+        return keys
+    missing = np.uint64(ids.size - 1)
     for i in range(places.size):
-        keys[i] = ids[ids.size - 1] if _is_null(validity, first + i) else ids[places[i]]
+        # No branch, for which values are missing cannot be guessed; unsigned, so that none looks
+        # from the end.
+        at = np.uint64(first + i)
+        bit = (np.uint64(validity[at >> np.uint64(3)]) >> (at & np.uint64(7))) & _ONE
+        keys[i] = ids[missing ^ ((np.uint64(places[i]) ^ missing) & (_ZERO - bit))]
     return keys
 
 
