@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from weiml.data import BatchDataset
@@ -40,3 +43,30 @@ def test_a_program_makes_parts_to_train_and_test_on(
         assert 0 < counts["positives"] < counts["examples"]
         assert dataset.read().keys.size == counts["keys"]
     assert told["collisions"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_a_program_runs_as_a_ray_job_on_the_cluster(head: Any, root: Path, tmp_path: Path) -> None:
+    """With every operation on Ray Data; the batches are those of a run in this process."""
+    data = "synthetic-feed:events=3000"
+    program = ["python", "-m", "pipelines.feed_features", "--dataset", data]
+    job = subprocess.run(
+        head.submit("features", [*program, "--engine", "ray", "--out", f"{tmp_path}/ray"]),
+        cwd=root,
+        env=head.environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert job.returncode == 0, job.stdout + job.stderr
+    assert f"features: {tmp_path}/ray" in head.get("/api/jobs/features/logs")["logs"]
+    main = importlib.import_module("pipelines.feed_features").main
+    assert main(["--dataset", data, "--engine", "local", "--out", f"{tmp_path}/local"]) == 0
+    for part in ("train", "test"):
+        ours, theirs = (
+            BatchDataset.open(tmp_path / kind / part).read() for kind in ("ray", "local")
+        )
+        np.testing.assert_array_equal(ours.keys, theirs.keys)
+        np.testing.assert_array_equal(ours.dense, theirs.dense)
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
