@@ -23,6 +23,9 @@ __all__ = ["ensure_ray", "join_ray", "ray_running", "start_ray"]
 
 _REACH_S = 5.0  # a head that is up answers a TCP connection at once; Ray itself tries for minutes
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
+_USING = threading.Lock()
+_users = 0  # of `ray_running`, in this process
+_started = False  # by one of them
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 # Arguments and results up to this size travel in the call itself; larger ones take the way through
 # the object store, which costs about a millisecond each. A batch's keys or rows are of this order.
@@ -31,15 +34,21 @@ _SYSTEM_CONFIG = {"max_direct_call_object_size": 1 << 20}
 
 @contextmanager
 def ray_running(address: str | None = None) -> Iterator[None]:
-    """Have Ray for a while, as `ensure_ray` finds it; leave it as it was."""
-    ours = ensure_ray(address)
+    """Have Ray for a while, as `ensure_ray` finds it; the last who has it leaves it as it was."""
+    global _users, _started
+    with _USING:
+        _started = ensure_ray(address) or _started
+        _users += 1
     try:
         yield
     finally:
-        if ours:
-            import ray
+        with _USING:
+            _users -= 1
+            if _users == 0 and _started:
+                import ray
 
-            ray.shutdown()
+                _started = False
+                ray.shutdown()
 
 
 def ensure_ray(address: str | None = None) -> bool:

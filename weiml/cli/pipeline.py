@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import sys
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +93,7 @@ def _run(
     prepare: Prepare, arguments: argparse.Namespace, progress: ProgressCallback
 ) -> dict[str, Any]:
     out: Path = arguments.out
-    if out.exists() and any(out.iterdir()):
+    if out.is_file() or (out.exists() and any(out.iterdir())):
         raise DataError(f"{out} is not empty: name another folder with --out, or remove it")
     spec = FeatureSpec.from_toml(arguments.spec)
     folder = fetch(arguments.dataset, progress=progress)
@@ -104,12 +107,17 @@ def _run(
         raise ConfigError(f"there must be a part 'train' to fit on, got {sorted(parts)}")
     statistics = _checked(parts["train"], arguments)
     encoder = parts["train"].fit_encoder(spec)
-    written = {name: part.write_batches(out / name, encoder) for name, part in parts.items()}
-    if statistics is not None:
-        statistics.save(out / "statistics.json")
+    aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:12]}.writing")
     names = KeyNames()
-    for name in written:
-        names.merge(KeyNames.load(out / name / "keys.parquet"))
+    try:
+        written = {name: part.write_batches(aside / name, encoder) for name, part in parts.items()}
+        for dataset in written.values():
+            names.merge(dataset.names())
+        if statistics is not None:
+            statistics.save(aside / "statistics.json")
+        os.rename(aside, out)  # all parts, or none
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return {
         "folder": str(out),
         "parts": {name: _counts(dataset) for name, dataset in written.items()},

@@ -28,7 +28,7 @@ from weiml.data.datasets import (
     register_dataset,
     rich_progress,
 )
-from weiml.data.examples import Examples, Rate, RunOptions, col
+from weiml.data.examples import Examples, Rate, RunOptions, col, ratio
 from weiml.data.history import (
     FeatureView,
     HistoryConfig,
@@ -94,6 +94,7 @@ __all__ = [
     "list_datasets",
     "prefix_counts",
     "prefix_sums",
+    "ratio",
     "read_ahead",
     "register_dataset",
     "rich_progress",

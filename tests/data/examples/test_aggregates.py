@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -77,3 +78,23 @@ def test_settings_that_make_no_sense_are_told() -> None:
         pieces([], 1).group_aggregate("k", k="count")
     with pytest.raises(ConfigError, match="longer than 0"):
         pieces([], 1).with_counters("k", "x", 0)
+
+
+def test_large_and_infinite_numbers_spoil_no_later_window() -> None:
+    log = pa.table({"k": [1] * 5, "t": [0, 1, 20, 21, 22], "x": [1e17, math.inf, 1.0, 1.0, 1.0]})
+    counted = Examples.of(log).with_counters("k", "t", [5, None], sums="x").to_table()
+    assert counted["k_x_5s"].to_pylist() == [0.0, np.float32(1e17), 0.0, 1.0, 2.0]
+    assert counted["k_x_all"].to_pylist()[2] == np.float32(1e17)
+
+
+def test_dictionary_keys_of_several_pieces_are_one_key() -> None:
+    tables = [
+        pa.table({"k": pa.array(names).dictionary_encode(), "x": [1, 2]})
+        for names in (["a", "b"], ["b", "c"])
+    ]
+    grouped = Examples.of(tables).group_aggregate("k", x=("x", "sum")).to_table()
+    assert dict(zip(grouped["k"].to_pylist(), grouped["x"].to_pylist(), strict=True)) == {
+        "a": 1,
+        "b": 3,
+        "c": 2,
+    }

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weiml.data import Examples
+from weiml.data import Examples, col
 from weiml.data.examples.joins import How
+from weiml.errors import DataError
 
 ROWS = st.lists(
     st.tuples(st.none() | st.integers(0, 4), st.sampled_from(["a", "b"])), min_size=0, max_size=8
@@ -95,3 +96,38 @@ def test_impressions_are_labelled_within_the_window() -> None:
     ).to_table()
     assert labelled["label"].to_pylist() == [0.0, 0.0, 1.0, 0.0]
     assert labelled["label_delay"].to_pylist() == [None, None, 30, None]
+
+
+def test_nulls_inside_dictionaries_match_nothing() -> None:
+    odd = pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array([None, "a"]))
+    left = Examples.of(pa.table({"k": odd, "x": [0, 1]}))
+    right = Examples.of(pa.table({"k": odd, "y": [5, 6]}))
+    for carry in (True, False):
+        assert left.join(right, "k", carry=carry).to_table()["y"].to_pylist() == [6]
+    counted = left.with_columns(t=col("x")).with_counters("k", "t", None)
+    assert counted.to_table()["k_count_all"].to_pylist() == [0, 0]
+
+
+def test_outer_joins_widen_keys_and_admit_nulls() -> None:
+    left = Examples.of(pa.table({"k": pa.array([1], pa.int32()), "x": [1]}))
+    kept = pa.schema([pa.field("k", pa.int64()), pa.field("y", pa.int64(), nullable=False)])
+    right = Examples.of(pa.table({"k": [2**40], "y": [7]}, schema=kept))
+    joined = left.join(right, "k", "outer")
+    assert joined.schema.field("k").type == pa.int64()
+    assert joined.schema.field("y").nullable
+    assert joined.to_table()["k"].to_pylist() == [1, 2**40]
+    unsigned = Examples.of(pa.table({"k": pa.array([2**64 - 1], pa.uint64()), "y": [7]}))
+    with pytest.raises(DataError, match="no type in common"):
+        left.join(unsigned, "k", "outer")
+    assert left.join(unsigned, "k", "left").to_table()["y"].to_pylist() == [None]
+
+
+def test_times_are_compared_as_they_are() -> None:
+    base = pa.array([1_000, 1_800], pa.timestamp("ns"))
+    left = Examples.of(pa.table({"u": [1, 1], "t": base}))
+    right = Examples.of(pa.table({"u": [1], "t": pa.array([1_800], pa.timestamp("ns")), "y": [5]}))
+    joined = left.join_as_of(right, "u", "t", same_time=True).to_table()
+    assert joined["y"].to_pylist() == [None, 5]
+    zoned = right.with_columns(t=col("t").cast(pa.timestamp("ns", "UTC")))
+    with pytest.raises(DataError, match="with a zone and without"):
+        left.join_as_of(zoned, "u", "t")

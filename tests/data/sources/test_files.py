@@ -12,6 +12,7 @@ import pytest
 
 from weiml.data import Examples, FileSink, FileSource, col
 from weiml.data.formats import Parquet
+from weiml.data.sources.files import MANIFEST
 from weiml.errors import ConfigError, DataError
 
 NUMBERS = [pa.table({"n": np.arange(10 * i, 10 * i + 10)}) for i in range(3)]
@@ -71,7 +72,9 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     broken = Examples.of(NUMBERS).map(fails)
     with pytest.raises(DataError, match="on purpose"):
         broken.write(FileSink(f"{tmp_path}/new"))
-    assert names(tmp_path / "new") == set()
+    assert names(tmp_path / "new") == {MANIFEST}
+    with pytest.raises(DataError, match="has not ended"):
+        FileSource(f"{tmp_path}/new").read()
     Examples.of(NUMBERS[:2]).write(FileSink(f"{tmp_path}/old"))
     before = names(tmp_path / "old")
     with pytest.raises(DataError, match="on purpose"):
@@ -105,7 +108,7 @@ def test_row_groups_are_pieces_and_files_may_order_columns_as_they_like(tmp_path
     pq.write_table(other, tmp_path / "b.parquet")
     source = FileSource(str(tmp_path))
     assert len(source.pieces()) == 4
-    assert all(piece.num_bytes > 0 for piece in source.pieces())
+    assert all(piece.num_bytes for piece in source.pieces())
     assert source.read().to_table()["n"].to_pylist() == [*range(10), *range(3)]
     pq.write_table(other.drop(["m"]), tmp_path / "c.parquet")
     with pytest.raises(DataError, match="c.parquet: no column 'm'"):
@@ -123,6 +126,85 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
     (tmp_path / "_weiml.json").write_text("{")
     with pytest.raises(DataError, match="damaged"):
         FileSource(str(tmp_path)).read()
+
+
+def test_a_folder_below_another_is_nobodys_business_but_its_own(tmp_path: Path) -> None:
+    below = FileSink(f"{tmp_path}/day/13")
+    Examples.of(NUMBERS[:1]).write(FileSink(f"{tmp_path}/day"))
+    Examples.of(NUMBERS[1:2]).write(below)
+    Examples.of(NUMBERS[2:]).write(FileSink(f"{tmp_path}/day", overwrite=True))
+    assert FileSource(f"{tmp_path}/day/13").read().to_table()["n"].to_pylist() == [*range(10, 20)]
+    assert FileSource(f"{tmp_path}/day").read().to_table()["n"].to_pylist() == [*range(20, 30)]
+
+
+def test_patterns_see_what_manifests_name(tmp_path: Path) -> None:
+    for day in ("01", "02"):
+        Examples.of(NUMBERS[:1]).write(FileSink(f"{tmp_path}/{day}"))
+    FileSink(f"{tmp_path}/03").open(NUMBERS[0].schema).write(0, NUMBERS[:1])
+    assert FileSource(f"{tmp_path}/0*").read().count() == 20
+    assert FileSource(f"{tmp_path}/0*/*.parquet").read().count() == 20
+    assert FileSource(f"{tmp_path}/01/*").read().count() == 10
+
+
+def test_a_cleanup_that_fails_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from weiml.data.sources import files
+
+    Examples.of(NUMBERS[:1]).write(FileSink(f"{tmp_path}/out"))
+
+    def refused(fs: Any, paths: Iterable[str]) -> None:
+        if list(paths):
+            raise PermissionError("not yours")
+
+    monkeypatch.setattr(files, "_remove", refused)
+    Examples.of(NUMBERS[1:2]).write(FileSink(f"{tmp_path}/out", overwrite=True))
+    assert FileSource(f"{tmp_path}/out").read().to_table()["n"].to_pylist() == [*range(10, 20)]
+    monkeypatch.undo()
+    writer = FileSink(f"{tmp_path}/out", overwrite=True).open(NUMBERS[0].schema)
+    writer.commit([writer.write(0, NUMBERS[2:])])
+    writer.abort()  # as after a Ctrl-C that came too late
+    assert FileSource(f"{tmp_path}/out").read().to_table()["n"].to_pylist() == [*range(20, 30)]
+
+
+def test_file_systems_that_do_not_put_files_whole_get_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.implementations.dirfs import DirFileSystem
+    from fsspec.implementations.local import LocalFileSystem
+
+    from weiml.data.sources import files
+
+    place = DirFileSystem(str(tmp_path), LocalFileSystem())
+    monkeypatch.setattr(files, "_resolved", lambda url, storage: (place, url.strip("/")))
+    Examples.of(NUMBERS[:1]).write(FileSink("out"))
+    moved: list[str] = []
+    real = DirFileSystem.mv
+
+    def mv(fs: Any, source: str, target: str) -> None:
+        moved.append(target)
+        real(fs, source, target)
+
+    monkeypatch.setattr(DirFileSystem, "mv", mv)
+    Examples.of(NUMBERS[1:2]).write(FileSink("out", overwrite=True))
+    assert [name.rpartition("/")[2][:5] for name in moved] == ["part-", MANIFEST[:5]]
+
+
+def test_columns_may_be_declared(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("zip,x\n007,1\n")
+    schema = pa.schema({"zip": pa.string(), "x": pa.float32()})
+    read = FileSource(f"{tmp_path}/x.csv", schema=schema).read().to_table()
+    assert read.to_pylist() == [{"zip": "007", "x": 1.0}]
+
+
+def test_what_a_format_cannot_hold_is_told_before_anything_runs(tmp_path: Path) -> None:
+    lists = Examples.of(pa.table({"x": [[1, 2]]}))
+    with pytest.raises(DataError):
+        lists.write(FileSink(f"{tmp_path}/out", format="libsvm"))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is a file"):
+        lists.write(FileSink(f"{tmp_path}/file"))
 
 
 def test_pieces_may_be_written_twice(tmp_path: Path) -> None:

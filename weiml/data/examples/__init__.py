@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from weiml.data.durations import Window
 from weiml.data.examples.aggregates import AGGREGATES, Rate
-from weiml.data.examples.columns import Expression, col
-from weiml.data.examples.examples import Examples, RunOptions
+from weiml.data.examples.columns import Expression, col, ratio
+from weiml.data.examples.examples import Examples
+from weiml.data.examples.running import RunOptions
 
-__all__ = ["AGGREGATES", "Examples", "Expression", "Rate", "RunOptions", "Window", "col"]
+__all__ = ["AGGREGATES", "Examples", "Expression", "Rate", "RunOptions", "Window", "col", "ratio"]

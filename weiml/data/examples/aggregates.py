@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from weiml.config import nearest
 from weiml.data.examples.columns import check_columns
-from weiml.data.examples.keys import check_key, key_of, times_of
+from weiml.data.examples.joins import KNOWN_AFTER
+from weiml.data.examples.keys import check_key, check_times, key_of, times_of
 from weiml.data.examples.past import window_sums
 from weiml.data.examples.wide import ByKey
 from weiml.errors import ConfigError, DataError
@@ -64,12 +65,21 @@ class Aggregate(ByKey):
     @override
     def output_schema(self, schemas: Sequence[pa.Schema]) -> pa.Schema:
         check_key(schemas[0], self.by)
-        columns = [column for column, _ in self.aggregates.values() if column]
-        check_columns(schemas[0], columns, str(self))
+        check_columns(schemas[0], self._read, str(self))
         try:
             return self._whole(schemas[0].empty_table()).schema
         except pa.ArrowException as error:
             raise DataError(f"{self}: the types do not fit: {error}") from None
+
+    @property
+    def _read(self) -> list[str]:
+        return [column for column, _ in self.aggregates.values() if column]
+
+    @override
+    def needed(
+        self, side: int, wanted: frozenset[str], schemas: Sequence[pa.Schema]
+    ) -> frozenset[str] | None:
+        return frozenset({*self.by, *self._read})
 
     @override
     def reduce_early(self, side: int, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -96,7 +106,8 @@ class Aggregate(ByKey):
         return self._grouped(parts, wanted)
 
     def _grouped(self, table: pa.Table, wanted: Sequence[Any]) -> pa.Table:
-        grouped = table.group_by(list(self.by), use_threads=False).aggregate(wanted)
+        groups = table.unify_dictionaries().group_by(list(self.by), use_threads=False)
+        grouped = groups.aggregate(wanted)
         return grouped.rename_columns([*self.by, *self.aggregates])  # keys come first
 
 
@@ -117,8 +128,9 @@ class Rate:
 class Counters(ByKey):
     """What was counted of a key within windows strictly before each example's time less a delay.
 
-    Columns for each window: ``<prefix>_count_<window>``, ``<prefix>_<column>_<window>`` for each of
-    `sums`, and ``<prefix>_<name>_<window>`` for each of `rates`.
+    Missing numbers, and those that are not finite, count as 0. Columns for each window:
+    ``<prefix>_count_<window>``, ``<prefix>_<column>_<window>`` for each of `sums`, and
+    ``<prefix>_<name>_<window>`` for each of `rates`.
     """
 
     by: tuple[str, ...]
@@ -130,6 +142,7 @@ class Counters(ByKey):
     rates: Mapping[str, Rate] = field(default_factory=dict)
     delay: int = 0
     """How long before an example another must be to be known, in the unit of the time column."""
+    ticks: int = 1
 
     def __post_init__(self) -> None:
         if not self.windows:
@@ -153,12 +166,9 @@ class Counters(ByKey):
         (schema,) = schemas
         check_key(schema, self.by)
         check_columns(schema, [self.time, *self._summed], str(self))
-        kind = schema.field(self.time).type
-        if not (pa.types.is_integer(kind) or pa.types.is_timestamp(kind)):
-            raise DataError(
-                f"{self}: time {self.time!r} must be integers or timestamps, got {kind}"
-            )
+        check_times(schema.field(self.time))
         for name in self._summed:
+            self._check_known(schema.field(name))
             kind = schema.field(name).type
             if not (
                 pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
@@ -170,15 +180,30 @@ class Counters(ByKey):
             schema = schema.append(new)
         return schema
 
+    def _check_known(self, field: pa.Field) -> None:
+        """Raise DataError if a label is counted before it is known."""
+        known = (field.metadata or {}).get(KNOWN_AFTER.encode())
+        if known is not None and self.delay < float(known) * self.ticks:
+            raise DataError(
+                f"{self}: {field.name!r} is known {float(known):g} s after its example only, so "
+                f"counting it needs delay={float(known):g} at least, or features see the future"
+            )
+
+    @override
+    def needed(
+        self, side: int, wanted: frozenset[str], schemas: Sequence[pa.Schema]
+    ) -> frozenset[str] | None:
+        return wanted & frozenset(schemas[0].names) | {*self.by, self.time, *self._summed}
+
     @override
     def combine(self, sides: Sequence[pa.Table], partition: int) -> pa.Table:
         (table,) = sides
-        keys, times = key_of(table, self.by), times_of(table, self.time)
+        keys, times = key_of(table, self.by), times_of(table, self.time, self.ticks)
         names = self._summed
         values = np.zeros((table.num_rows, len(names)))
         for at, name in enumerate(names):
-            numbers = pc.fill_null(table[name].cast(pa.float64()), 0.0).to_numpy()
-            values[:, at] = np.nan_to_num(numbers, nan=0.0)
+            numbers = pc.fill_null(table[name].cast(pa.float64(), safe=False), 0.0).to_numpy()
+            values[:, at] = np.where(np.isfinite(numbers), numbers, 0.0)
         columns: list[np.ndarray] = []
         for window in self.windows.values():
             counts, sums = window_sums(keys, times, values, window, self.delay)

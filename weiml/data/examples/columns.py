@@ -13,7 +13,16 @@ from pyarrow import acero
 from weiml.config import nearest
 from weiml.errors import DataError
 
-__all__ = ["Expression", "check_columns", "col", "columns_of", "compute", "expression_type", "keep"]
+__all__ = [
+    "Expression",
+    "check_columns",
+    "col",
+    "columns_of",
+    "compute",
+    "expression_type",
+    "keep",
+    "ratio",
+]
 
 Expression: TypeAlias = pc.Expression
 """``col("clicks") / col("impressions") > 0.1``: any expression of pyarrow.compute."""
@@ -21,6 +30,7 @@ Expression: TypeAlias = pc.Expression
 col = pc.field
 """A column by name, for expressions."""
 
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _UNKNOWN = re.compile(r"No match for FieldRef\.Name\((.*?)\) in")
 
 
@@ -35,8 +45,11 @@ def expression_type(schema: pa.Schema, expression: Expression, what: str) -> pa.
     """Return the type of an expression's values.
 
     Raises:
-        DataError: it names a column that is not there, or its parts have types that do not fit.
+        DataError: it names a column that is not there, or takes one by its position, or its parts
+            have types that do not fit.
     """
+    if "FieldPath(" in _QUOTED.sub("", str(expression)):
+        raise DataError(f"{what}: {expression} takes a column by its position: name it")
     try:
         return compute(schema.empty_table(), {"value": expression}).schema.field("value").type
     except pa.ArrowInvalid as error:
@@ -52,7 +65,10 @@ def expression_type(schema: pa.Schema, expression: Expression, what: str) -> pa.
 def columns_of(schema: pa.Schema, expression: Expression) -> frozenset[str]:
     """Return the columns that an expression, which fits the schema, reads."""
     read = set()
+    text = str(expression)
     for at, name in enumerate(schema.names):
+        if name not in text:
+            continue  # the names stand there as they are, among other words
         without = schema.remove(at).empty_table()
         try:
             compute(without, {"value": expression})
@@ -67,6 +83,20 @@ def compute(table: pa.Table, expressions: Mapping[str, Expression]) -> pa.Table:
     options = acero.ProjectNodeOptions(list(expressions.values()), list(expressions))
     plan = acero.Declaration.from_sequence([source, acero.Declaration("project", options)])
     return plan.to_table(use_threads=False)
+
+
+def ratio(above: Expression, below: Expression) -> Expression:
+    """Return ``above / below`` as a float: null where `below` is 0, for integers too.
+
+    >>> import pyarrow as pa
+    >>> counts = pa.table({"clicks": [1, 2], "views": [4, 0]})
+    >>> compute(counts, {"ctr": ratio(col("clicks"), col("views"))})["ctr"].to_pylist()
+    [0.25, None]
+    """
+    over, under = above.cast(pa.float64()), below.cast(pa.float64())
+    return pc.if_else(
+        under == 0.0, pc.scalar(pa.scalar(None, pa.float64())), pc.divide(over, under)
+    )
 
 
 def keep(table: pa.Table, mask: Any) -> pa.Table:

@@ -19,9 +19,16 @@ import pyarrow as pa
 from typing_extensions import override
 
 from weiml.data.datasets import ProgressCallback
-from weiml.data.examples.plan import Branch, Carried, Exchange, Plan, compile_plan
-from weiml.data.examples.rows import RowOperation, TableFunction
-from weiml.data.examples.wide import Carrying, WideOperation
+from weiml.data.examples.plan import (
+    Branch,
+    Carried,
+    CarryingJoin,
+    Exchange,
+    Plan,
+    compile_plan,
+)
+from weiml.data.examples.rows import RowOperation, TableFunction, told
+from weiml.data.examples.wide import WideOperation
 
 __all__ = ["CarriedSide", "Ending", "Engine", "LocalEngine", "parts_of"]
 
@@ -32,7 +39,7 @@ Ending: TypeAlias = Callable[[int, Iterator[pa.Table]], Any]
 class CarriedSide(RowOperation):
     """A join whose right side is at hand wherever the left side's pieces are."""
 
-    def __init__(self, join: Carrying, schema: pa.Schema, side: pa.Table) -> None:
+    def __init__(self, join: CarryingJoin, schema: pa.Schema, side: pa.Table) -> None:
         self.join = join
         self.schema = schema
         self.side = side
@@ -50,6 +57,10 @@ class CarriedSide(RowOperation):
     @override
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
         return self.schema
+
+    @override
+    def needed(self, wanted: frozenset[str], schema: pa.Schema) -> frozenset[str] | None:
+        return self.join.needed(0, wanted, [schema, self.side.schema])
 
     @override
     def start(self, piece: int) -> TableFunction:
@@ -97,7 +108,7 @@ def parts_of(
 ) -> Iterator[tuple[int, pa.Table]]:
     """Yield (partition, rows) of a piece's tables, in their order within each partition."""
     assign = operation.assign(side, piece, partitions)
-    for table in operation.reduce_early(side, tables):
+    for table in _reduced(operation, side, tables):
         if partitions == 1:
             assign(table)  # draws at random go on alike for any number of partitions
             yield 0, table
@@ -112,8 +123,26 @@ def parts_of(
                 yield partition, ordered.slice(start, end - start)
 
 
+def _reduced(operation: WideOperation, side: int, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    with told(operation):
+        yield from operation.reduce_early(side, tables)
+
+
 class LocalEngine(Engine):
     """Runs in this process: pieces by threads, some ahead of whoever takes the results."""
+
+    def stream(self, plan: Plan) -> Iterator[pa.Table]:
+        """Yield the plan's examples piece by piece, each table as soon as it is read."""
+        for branch in self.compile(plan):
+            for place, tables in self._heads(branch):
+                yield from branch.run(branch.first + place, tables())
+
+    @override
+    def tables(self, plan: Plan) -> Iterator[pa.Table]:
+        branches = self.compile(plan)
+        if sum(branch.num_pieces for branch in branches) <= 1:
+            return self.stream(plan)
+        return super().tables(plan)
 
     @override
     def run(self, branches: Sequence[Branch], ending: Ending) -> Iterator[Any]:
@@ -192,7 +221,8 @@ def combined(head: Exchange, partition: int, sides: Sequence[Sequence[pa.Table]]
         pa.concat_tables(rows).combine_chunks() if rows else schema.empty_table()
         for rows, schema in zip(sides, head.schemas, strict=True)
     ]
-    return head.operation.combine(tables, partition)
+    with told(head.operation):
+        return head.operation.combine(tables, partition)
 
 
 class _Task:

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal, TextIO
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weiml.data.batches import BatchDataset, BatchSink
-from weiml.data.datasets import ProgressCallback
 from weiml.data.durations import Window, window_name, window_seconds
 from weiml.data.examples.aggregates import Aggregate, Counters, Rate
 from weiml.data.examples.columns import Expression, check_columns
-from weiml.data.examples.display import explained, table_text
-from weiml.data.examples.endings import Accumulate, M, add_names, add_table, count
-from weiml.data.examples.engine import Engine, LocalEngine
 from weiml.data.examples.joins import AsOfJoin, How, Join, LabelJoin
+from weiml.data.examples.keys import check_times
 from weiml.data.examples.plan import (
     Carried,
     CarryingJoin,
     Chained,
     Exchanged,
-    Plan,
     Read,
     Union,
 )
@@ -45,11 +36,10 @@ from weiml.data.examples.rows import (
     Select,
     TableFunction,
 )
+from weiml.data.examples.running import Running
 from weiml.data.examples.unbounded import UnboundedSource, function_of
 from weiml.data.examples.wide import Repartition, Shuffle, WideOperation
-from weiml.data.quality import Checks, TableStatistics, check, require_none
 from weiml.data.sources import (
-    FeatureSink,
     FeatureSource,
     FileSink,
     FileSource,
@@ -57,39 +47,16 @@ from weiml.data.sources import (
 )
 from weiml.data.splits import SPLITS, split_by_time
 from weiml.errors import ConfigError, DataError
-from weiml.features import FeatureEncoder, FeatureSpec, KeyNames
+from weiml.features import FeatureEncoder
 from weiml.features.transforms import Fitted, Transform
 
-__all__ = ["Examples", "RunOptions"]
+__all__ = ["Examples"]
 
 Columns = str | Sequence[str]
-_LOCAL_BYTES = 256 << 20
-_CARRIED_BYTES = 64 << 20
+_NUMBERS = (int, float, np.integer, np.floating)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Where and how a plan runs; the examples, and their order, depend on `partitions` alone."""
-
-    engine: Literal["auto", "local", "ray"] = "auto"
-    """"auto" runs in this process what is small, and all else on Ray."""
-    local_bytes: int = _LOCAL_BYTES
-    """Up to which size of its sources, where they are kept, a plan is small."""
-    carried_bytes: int = _CARRIED_BYTES
-    """Up to which size the right side of a join is carried along where nobody says."""
-    partitions: int | None = None
-    """Of exchanges; one for each 64 MiB of the sources if None."""
-    progress: ProgressCallback | None = None
-    """Told ``(what, pieces done, pieces in all)``; on Ray it switches Ray Data's own bars on."""
-
-    def __post_init__(self) -> None:
-        if self.engine not in ("auto", "local", "ray"):
-            raise ConfigError(f"engine must be auto, local or ray, got {self.engine!r}")
-        if self.partitions is not None and self.partitions < 1:
-            raise ConfigError(f"partitions must be at least 1, got {self.partitions}")
-
-
-class Examples:
+class Examples(Running):
     """Examples as they will be: a schema, and a plan that yields them. Immutable.
 
     Every method that returns `Examples` checks its columns and types at once, and reads nothing.
@@ -104,10 +71,6 @@ class Examples:
         item  ctr
         7     0.5
     """
-
-    def __init__(self, plan: Plan, options: RunOptions | None = None) -> None:
-        self.plan = plan
-        self.options = options or RunOptions()
 
     @classmethod
     def read(cls, source: FeatureSource) -> Examples:
@@ -133,16 +96,6 @@ class Examples:
         """
         return cls.read(UnboundedSource(schema))
 
-    @property
-    def schema(self) -> pa.Schema:
-        """Columns and types."""
-        return self.plan.schema
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns."""
-        return list(self.schema.names)
-
     def using(self, **options: Any) -> Examples:
         """Return the same examples, to be run with other `RunOptions`: ``using(engine="ray")``."""
         return Examples(self.plan, replace(self.options, **options))
@@ -160,8 +113,13 @@ class Examples:
         Raises:
             DataError: a column is missing, or types do not fit.
         """
-        if isinstance(condition, (int, float)) and not isinstance(condition, bool):
-            return self.sample(condition, seed=seed)
+        if isinstance(condition, _NUMBERS) and condition is not True and condition is not False:
+            return self.sample(float(condition), seed=seed)
+        if not (isinstance(condition, pc.Expression) or callable(condition)):
+            raise ConfigError(
+                f"filter takes an expression such as col('age') > 3, a function or a share, got "
+                f"{condition!r}"
+            )
         return self._then(Filter(condition=condition))
 
     def sample(self, share: float, *, by: Columns | None = None, seed: int = 0) -> Examples:
@@ -169,7 +127,8 @@ class Examples:
         if by is None:
             return self._then(Sample(share=share, seed=seed))
         Sample(share=share, seed=seed)  # checks the share
-        return self._then(HashRange(by=_names(by), low=0.0, high=share, seed=seed))
+        chosen = HashRange(by=_names(by), low=0.0, high=share, seed=seed, purpose="sample")
+        return self._then(chosen)
 
     def select(self, *columns: str, **renamed: str) -> Examples:
         """Keep columns, in this order; ``new="old"`` renames."""
@@ -184,10 +143,15 @@ class Examples:
         """Rename columns, ``new="old"``, keeping all others and the order."""
         check_columns(self.schema, list(renamed.values()), "rename")
         new = {old: name for name, old in renamed.items()}
+        if len(new) < len(renamed):
+            raise ConfigError(f"rename gives a column two names: {renamed}; use select")
         return self._then(Select(names={new.get(name, name): name for name in self.columns}))
 
     def with_columns(self, **expressions: Expression | float | str | bool) -> Examples:
-        """Add columns, or replace them: ``with_columns(ctr=col("clicks") / col("views"))``."""
+        """Add columns, or replace them: ``with_columns(cost=col("price") * col("amount"))``.
+
+        Whole numbers divide as such; `weiml.data.ratio` is for rates.
+        """
         made = {
             name: value if isinstance(value, pc.Expression) else pc.scalar(value)
             for name, value in expressions.items()
@@ -290,12 +254,14 @@ class Examples:
             carry: as for `join`.
         """
         ours = _names(on)
+        ticks = self._ticks(time, other, other_time or time)
         join = AsOfJoin(
             left_on=ours,
             right_on=_names(other_on, ours),
             left_time=time,
             right_time=other_time or time,
-            within=self._length(within, time),
+            ticks=ticks,
+            within=_in_ticks(within, ticks),
             same_time=same_time,
         )
         return self._joined(other, join, carry)
@@ -318,7 +284,8 @@ class Examples:
         is in the unit of the time column (microseconds for timestamps), null without a click.
         """
         ours = _names(on)
-        length = self._length(within, time)
+        ticks = self._ticks(time, clicks, clicks_time or time)
+        length = _in_ticks(within, ticks)
         if length is None:
             raise ConfigError("label_by needs a window: within='30m'")
         join = LabelJoin(
@@ -326,6 +293,7 @@ class Examples:
             right_on=_names(clicks_on, ours),
             left_time=time,
             right_time=clicks_time or time,
+            ticks=ticks,
             within=length,
             label=label,
         )
@@ -365,16 +333,18 @@ class Examples:
             prefix: of the new columns; the key columns' names by default.
         """
         keys = _names(by)
+        ticks = self._ticks(time)
         one = windows is None or isinstance(windows, (str, int))
         given: list[Window] = [windows] if one else list(windows)  # type: ignore
         operation = Counters(
             by=keys,
             time=time,
-            windows={window_name(window): self._length(window, time) for window in given},
+            windows={window_name(window): _in_ticks(window, ticks) for window in given},
             prefix=prefix or "_".join(keys),
             sums=_names(sums),
             rates=dict(rates or {}),
-            delay=self._length(delay, time) or 0,
+            delay=_in_ticks(delay, ticks) or 0,
+            ticks=ticks,
         )
         return self._exchanged(operation)
 
@@ -408,7 +378,11 @@ class Examples:
         ends = np.cumsum([0.0, *shares.values()])
         ends[-1] = np.inf
         return {
-            name: self._then(HashRange(by=_names(by), low=float(low), high=float(high), seed=seed))
+            name: self._then(
+                HashRange(
+                    by=_names(by), low=float(low), high=float(high), seed=seed, purpose="split"
+                )
+            )
             for name, low, high in zip(shares, ends[:-1], ends[1:], strict=True)
         }
 
@@ -420,6 +394,7 @@ class Examples:
         Borders fall between times. Finding them runs the plan, for the time column only.
         """
         check_columns(self.schema, [time], "split_by_time")
+        check_times(self.schema.field(time))
         column = self.select(time).to_table()[time]
         if column.null_count:
             raise DataError(f"time column {time!r} has {column.null_count} missing values")
@@ -433,17 +408,17 @@ class Examples:
             for name, start, end in zip(SPLITS, starts, ends, strict=True)
         }
 
-    # ------------------------------------------------------------------ running
+    def stored(self, folder: str, **options: Any) -> Examples:
+        """Write the examples and return them as read from there: for what several plans use.
 
-    def iter_tables(self) -> Iterator[pa.Table]:
-        """Yield the examples, in their order, as tables."""
-        with self._engine() as engine:
-            yield from engine.tables(self.plan)
-
-    def to_table(self) -> pa.Table:
-        """Return all examples."""
-        with self._engine() as engine:
-            return engine.table(self.plan)
+        Args:
+            folder: local path or URL.
+            options: of `FileSink`.
+        """
+        sink = FileSink(folder, **options)
+        self.write(sink)
+        source = FileSource(folder, format=sink.format, schema=self.schema, storage=sink.storage)
+        return Examples(Read(source), self.options)
 
     def function(self) -> TableFunction:
         """Return what this plan does to the rows of its source, for streams and for serving.
@@ -452,128 +427,6 @@ class Examples:
             DataError: the plan brings examples together, or draws them by their place.
         """
         return function_of(self.plan)
-
-    def count(self) -> int:
-        """Return how many examples there are."""
-        with self._engine() as engine:
-            return sum(engine.run(engine.compile(self._narrowest()), count))
-
-    def fit(self, transform: Transform) -> Fitted:
-        """Fit a transform on these examples: each piece by itself, then joined in their order.
-
-        Raises:
-            DataError: a column is missing or has the wrong type, or there is too little to fit on.
-        """
-        check_columns(self.schema, transform.fitted_on, f"fit {transform.name}")
-        narrow = self.select(*transform.fitted_on)
-        transform.output_schema(narrow.schema)
-        fitted: Fitted = narrow._fitted(transform.accumulator())
-        return fitted
-
-    def fit_encoder(self, spec: FeatureSpec) -> FeatureEncoder:
-        """Fit an encoder of a feature spec on these examples, as `fit` does.
-
-        Raises:
-            DataError: a column is missing or has the wrong type, or there are no examples.
-        """
-        chain = spec.preparation
-        ready = self.schema if chain is None else chain.output_schema(self.schema)
-        KeyNames().add(spec, ready.empty_table())  # tells what is wrong at once
-        encoder: FeatureEncoder = self._fitted(FeatureEncoder(spec).accumulator())
-        return encoder
-
-    def stats(self) -> TableStatistics:
-        """Return what the columns are like: missing, zeros, quantiles, top values, distinct."""
-        return self._accumulated(TableStatistics, add_table)
-
-    def check(
-        self, checks: Checks | None = None, reference: TableStatistics | None = None
-    ) -> TableStatistics:
-        """Check the examples before they are used, and return their statistics.
-
-        Args:
-            checks: bounds on features and on their drift; defaults of `Checks` if None.
-            reference: statistics of other examples, those of the day before, say; without them no
-                drift is checked.
-
-        Raises:
-            DataError: a check failed; names feature, measure, value and threshold.
-        """
-        found = self.stats()
-        require_none(check(found, checks or Checks(), reference), "the examples")
-        return found
-
-    def key_names(self, encoder: FeatureEncoder) -> KeyNames:
-        """Return what the keys of these examples stand for, for reading models and collisions."""
-        return self._accumulated(KeyNames, partial(add_names, encoder))
-
-    def write_batches(
-        self, folder: str | Path, encoder: FeatureEncoder, *, names: bool = True, **options: Any
-    ) -> BatchDataset:
-        """Encode the examples and write them as a data set of batches.
-
-        Args:
-            folder: to make, on a file system that all workers share.
-            encoder: fitted; it is kept beside the data.
-            names: keep beside the data what its keys stand for, which takes a pass of its own.
-            options: of `BatchSink`.
-        """
-        known = self.key_names(encoder) if names else None
-        sink = BatchSink(folder, encoder=encoder, names=known, **options)
-        dataset: BatchDataset = self.encode(encoder).write(sink)
-        return dataset
-
-    def write(self, sink: FeatureSink) -> Any:
-        """Write the examples; all of them are seen at the end, or none.
-
-        Returns:
-            What the sink gives: the folder, for files.
-
-        Raises:
-            DataError: the sink does not take them; what was written is removed.
-        """
-        writer = sink.open(self.schema)
-        try:
-            with self._engine() as engine:
-                written = list(engine.run(engine.compile(self.plan), writer.write))
-            return writer.commit(written)
-        except BaseException:
-            writer.abort()
-            raise
-
-    def stored(self, folder: str, **options: Any) -> Examples:
-        """Write the examples and return them as read from there: for what several plans use.
-
-        Args:
-            folder: local path or URL.
-            options: of `FileSink`.
-        """
-        storage = options.get("storage")
-        read = FileSource(self.write(FileSink(folder, **options)), storage=storage).read()
-        return Examples(read.plan, self.options)
-
-    def show(self, rows: int = 10, file: TextIO | None = None) -> None:
-        """Print the first examples."""
-        print(table_text(self.head(rows)), file=file)
-
-    def head(self, rows: int = 10) -> pa.Table:
-        """Return the first examples."""
-        found: list[pa.Table] = []
-        left = rows
-        for table in self.iter_tables():
-            found.append(table.slice(0, left))
-            left -= found[-1].num_rows
-            if left <= 0:
-                break
-        return pa.concat_tables(found) if found else self.schema.empty_table()
-
-    def explain(self) -> str:
-        """Return the plan as text, an operation a line, inputs indented below it."""
-        return "\n".join(explained(self.plan))
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{field.name}: {field.type}" for field in self.schema)
-        return f"Examples({fields})"
 
     # ------------------------------------------------------------------ inside
 
@@ -586,7 +439,8 @@ class Examples:
 
     def _joined(self, other: Examples, join: CarryingJoin, carry: bool | None) -> Examples:
         if carry is None:
-            small = other.plan.num_bytes() <= self.options.carried_bytes
+            size = other.plan.num_bytes()
+            small = size is not None and size <= self.options.carried_bytes
             carry = join.can_be_carried and small
         if not carry:
             return self._exchanged(join, other)
@@ -597,47 +451,19 @@ class Examples:
             )
         return Examples(Carried(self.plan, other.plan, join), self.options)
 
-    def _length(self, window: Window, time: str) -> int | None:
-        """Return a window's length in the unit that a time column has."""
+    def _ticks(self, time: str, other: Examples | None = None, other_time: str = "") -> int:
+        """Return the ticks a second in which times are counted, see `check_times`."""
         check_columns(self.schema, [time], "time")
-        seconds = window_seconds(window)
-        stamps = pa.types.is_timestamp(self.schema.field(time).type)
-        return None if seconds is None else seconds * (1_000_000 if stamps else 1)
+        fields = [self.schema.field(time)]
+        if other is not None:
+            check_columns(other.schema, [other_time], "time")
+            fields.append(other.schema.field(other_time))
+        return check_times(*fields)
 
-    def _accumulated(self, make: Callable[[], M], add: Callable[[M, pa.Table], None]) -> M:
-        """Return what all examples leave in an accumulator: each piece's own, joined in order."""
-        with self._engine() as engine:
-            seen = make()
-            for part in engine.run(engine.compile(self.plan), Accumulate(make, add)):
-                seen.merge(part)
-        return seen
 
-    def _fitted(self, seen: Any) -> Any:
-        """Return what an accumulator gives after all of its passes over the examples."""
-        following = seen
-        while following is not None:
-            seen = self._accumulated(partial(copy.deepcopy, following), add_table)
-            following = seen.then()
-        return seen.fitted()
-
-    def _narrowest(self) -> Plan:
-        """Return the plan with one column, which is enough to count."""
-        return self.select(self.columns[0]).plan if self.columns else self.plan
-
-    @contextmanager
-    def _engine(self) -> Iterator[Engine]:
-        chosen = self.options.engine
-        if chosen == "auto":
-            small = self.plan.num_bytes() <= self.options.local_bytes
-            chosen = "local" if small else "ray"
-        if chosen == "local":
-            yield LocalEngine(self.options.partitions, self.options.progress)
-            return
-        from weiml.cluster import ray_running
-        from weiml.data.examples.ray_engine import RayEngine
-
-        with ray_running():
-            yield RayEngine(self.options.partitions, self.options.progress)
+def _in_ticks(window: Window, ticks: int) -> int | None:
+    seconds = window_seconds(window)
+    return None if seconds is None else seconds * ticks
 
 
 def _names(columns: Columns | None, default: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -162,8 +162,8 @@ def window_sums(
         delay: how long a row takes to be known.
 
     Returns:
-        int64 ``(n,)`` and float64 ``(n, m)``. Sums are differences of running sums: exact where
-        those are, as for counts and flags.
+        int64 ``(n,)`` and float64 ``(n, m)``. Sums are differences of running sums, which carry
+        what rounding takes from them (Knuth's TwoSum), so that large numbers spoil no later ones.
     """
     grouped = SortedTimes.of(keys, times)
     reach = np.iinfo(np.int64).max if window is None else window
@@ -188,23 +188,30 @@ def _window_sums(
     counts = np.zeros(n, np.int64)
     sums = np.zeros((n, m), np.float64)
     upto = np.zeros((n + 1, m), np.float64)  # sums of a group's rows before a place in the order
+    lost = np.zeros((n + 1, m), np.float64)  # and what rounding took from them
     for group in range(starts.size - 1):
         start, stop = starts[group], starts[group + 1]
         if keys[order[start]] == 0:
             continue
         first = last = start  # the window's rows are those from first up to, not including, last
         upto[start] = 0.0
+        lost[start] = 0.0
         for place in range(start, stop):
             row, now = order[place], times[place]
             for j in range(m):
-                upto[place + 1, j] = upto[place, j] + values[row, j]
+                before, value = upto[place, j], values[row, j]
+                total = before + value
+                taken = total - before
+                rounding = (before - (total - taken)) + (value - taken)
+                lost[place + 1, j] = lost[place, j] + rounding
+                upto[place + 1, j] = total
             while times[last] < now - delay:
                 last += 1
             while first < last and now - times[first] > window:
                 first += 1
             counts[row] = last - first
             for j in range(m):
-                sums[row, j] = upto[last, j] - upto[first, j]
+                sums[row, j] = (upto[last, j] - upto[first, j]) + (lost[last, j] - lost[first, j])
     return counts, sums
 
 

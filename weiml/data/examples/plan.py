@@ -9,7 +9,7 @@ drawn at random, depend on the plan alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -17,12 +17,25 @@ from typing import Protocol
 import pyarrow as pa
 
 from weiml.data.examples.joins import AsOfJoin, Join
-from weiml.data.examples.rows import RowOperation, TableFunction, fitting
+from weiml.data.examples.rows import RowOperation, Select, TableFunction, fitting, told
 from weiml.data.examples.wide import Repartition, WideOperation
 from weiml.data.sources import FeatureSource, Piece
 from weiml.errors import DataError
 
-__all__ = ["Branch", "Chained", "Exchange", "Exchanged", "Plan", "Read", "Union", "compile_plan"]
+__all__ = [
+    "Branch",
+    "Bring",
+    "Carried",
+    "CarryingJoin",
+    "Chained",
+    "Exchange",
+    "Exchanged",
+    "Plan",
+    "Read",
+    "Union",
+    "compile_plan",
+    "has_exchange",
+]
 
 CarryingJoin = Join | AsOfJoin
 
@@ -35,9 +48,9 @@ class Plan:
     schema: pa.Schema
     inputs: tuple[Plan, ...]
 
-    def num_bytes(self) -> int:
-        """Return the size of all that is read, where it is kept."""
-        return sum(plan.num_bytes() for plan in self.inputs)
+    def num_bytes(self) -> int | None:
+        """Return the size of all that is read, where it is kept; None if unknown."""
+        return _total(plan.num_bytes() for plan in self.inputs)
 
 
 class Read(Plan):
@@ -46,6 +59,9 @@ class Read(Plan):
     def __init__(self, source: FeatureSource) -> None:
         self.source = source
         self.schema = source.schema()
+        twice = sorted({n for n in self.schema.names if self.schema.names.count(n) > 1})
+        if twice:
+            raise DataError(f"columns of {source} have the same name: {', '.join(twice)}")
         self.inputs = ()
 
     def __str__(self) -> str:
@@ -56,9 +72,9 @@ class Read(Plan):
         """The source's pieces, listed once."""
         return self.source.pieces()
 
-    def num_bytes(self) -> int:
+    def num_bytes(self) -> int | None:
         """Return the size of the source."""
-        return sum(piece.num_bytes for piece in self.pieces)
+        return _total(piece.num_bytes for piece in self.pieces)
 
 
 class Chained(Plan):
@@ -85,6 +101,15 @@ class Carried(Plan):
     def __str__(self) -> str:
         return f"{self.join}, the right side carried along"
 
+    def num_bytes(self) -> int | None:
+        """Return the size of both sides."""
+        return _total([super().num_bytes(), self.side.num_bytes()])
+
+
+def _total(sizes: Iterable[int | None]) -> int | None:
+    known = list(sizes)
+    return None if None in known else sum(size for size in known if size is not None)
+
 
 class Exchanged(Plan):
     """A wide operation on one or two plans' examples."""
@@ -96,6 +121,11 @@ class Exchanged(Plan):
 
     def __str__(self) -> str:
         return str(self.operation)
+
+
+def has_exchange(plan: Plan) -> bool:
+    """Whether examples are brought together somewhere on the way, sides of joins apart."""
+    return isinstance(plan, Exchanged) or any(has_exchange(source) for source in plan.inputs)
 
 
 class Union(Plan):
@@ -148,11 +178,6 @@ class Branch:
         """How many pieces there are."""
         return self.head.partitions if isinstance(self.head, Exchange) else len(self.head)
 
-    def then(self, operation: RowOperation, schema: pa.Schema) -> Branch:
-        """Return the branch with one more operation."""
-        chain, schemas = (*self.operations, operation), (*self.schemas, schema)
-        return replace(self, operations=chain, schemas=schemas)
-
     def run(self, piece: int, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         """Yield what the chain makes of the tables of one piece; empty tables are left out."""
         chain = [
@@ -171,7 +196,8 @@ def _through(
     for operation, function, schema in chain:
         if table.num_rows == 0:
             return table
-        table = fitting(schema, function(table), operation)
+        with told(operation):
+            table = fitting(schema, function(table), operation)
     return table
 
 
@@ -183,7 +209,7 @@ class Bring(Protocol):
 
 
 def compile_plan(plan: Plan, partitions: int | None, bring: Bring) -> tuple[Branch, ...]:
-    """Return the branches of a plan, numbered.
+    """Return the branches of a plan, numbered, which read only the columns that are needed.
 
     Args:
         plan: the tree.
@@ -192,18 +218,40 @@ def compile_plan(plan: Plan, partitions: int | None, bring: Bring) -> tuple[Bran
     """
     branches = []
     at = 0
-    for branch in _branches(plan, partitions, bring):
-        branches.append(replace(_pruned(branch), first=at))
+    for open_branch in _branches(plan, bring):
+        branch = _closed(open_branch, partitions, bring)
+        branches.append(replace(branch, first=at))
         at += branch.num_pieces
     return tuple(branches)
 
 
-def _branches(plan: Plan, partitions: int | None, bring: Bring) -> list[Branch]:
-    if isinstance(plan, Read):
-        return [Branch(head=tuple(plan.pieces), schema=plan.schema)]
-    if isinstance(plan, Exchanged):
-        return [_exchange(plan, partitions, bring)]
-    below = [branch for source in plan.inputs for branch in _branches(source, partitions, bring)]
+@dataclass(frozen=True, kw_only=True)
+class _Open:
+    """A branch whose head may still be narrowed."""
+
+    head: Read | Exchanged
+    operations: tuple[RowOperation, ...] = ()
+    schemas: tuple[pa.Schema, ...] = ()
+
+    def then(self, operation: RowOperation, schema: pa.Schema) -> _Open:
+        chain, schemas = (*self.operations, operation), (*self.schemas, schema)
+        return replace(self, operations=chain, schemas=schemas)
+
+    def wanted(self) -> frozenset[str] | None:
+        """Return the columns of the head that the chain needs; None for all."""
+        if not self.operations:
+            return None
+        inputs = (self.head.schema, *self.schemas)
+        wanted: frozenset[str] | None = frozenset(self.schemas[-1].names)
+        for operation, before in zip(reversed(self.operations), reversed(inputs[:-1]), strict=True):
+            wanted = None if wanted is None else operation.needed(wanted, before)
+        return wanted
+
+
+def _branches(plan: Plan, bring: Bring) -> list[_Open]:
+    if isinstance(plan, (Read, Exchanged)):
+        return [_Open(head=plan)]
+    below = [branch for source in plan.inputs for branch in _branches(source, bring)]
     if isinstance(plan, Chained):
         return [branch.then(plan.operation, plan.schema) for branch in below]
     if isinstance(plan, Carried):
@@ -212,36 +260,65 @@ def _branches(plan: Plan, partitions: int | None, bring: Bring) -> list[Branch]:
     return below
 
 
-def _exchange(plan: Exchanged, partitions: int | None, bring: Bring) -> Branch:
-    sides = tuple(compile_plan(source, partitions, bring) for source in plan.inputs)
+def _closed(branch: _Open, partitions: int | None, bring: Bring) -> Branch:
+    wanted = branch.wanted()
+    head: tuple[Piece, ...] | Exchange
+    if isinstance(branch.head, Read):
+        head, schema = tuple(branch.head.pieces), _narrowed(branch.head.schema, wanted)
+    else:
+        head = _exchange(branch.head, wanted, partitions, bring)
+        schema = head.schema
+    schemas = branch.schemas
+    if not schema.equals(branch.head.schema):
+        schemas = ()
+        for operation in branch.operations:
+            before = schemas[-1] if schemas else schema
+            schemas = (*schemas, operation.start(0)(before.empty_table()).schema)
+    return Branch(head=head, schema=schema, operations=branch.operations, schemas=schemas)
+
+
+def _exchange(
+    plan: Exchanged, wanted: frozenset[str] | None, partitions: int | None, bring: Bring
+) -> Exchange:
+    schemas = [source.schema for source in plan.inputs]
+    sides = tuple(
+        _side(source, _needed(plan.operation, side, wanted, schemas))
+        for side, source in enumerate(plan.inputs)
+    )
+    narrowed = tuple(source.schema for source in sides)
     if isinstance(plan.operation, Repartition):
         count = plan.operation.partitions
     else:
-        count = partitions or max(1, math.ceil(plan.num_bytes() / _PARTITION_BYTES))
-    head = Exchange(
+        size = plan.num_bytes() or 0
+        count = partitions or max(1, math.ceil(size / _PARTITION_BYTES))
+    return Exchange(
         operation=plan.operation,
-        sides=sides,
-        schemas=tuple(source.schema for source in plan.inputs),
-        schema=plan.schema,
+        sides=tuple(compile_plan(source, partitions, bring) for source in sides),
+        schemas=narrowed,
+        schema=plan.operation.output_schema(narrowed),
         partitions=count,
     )
-    return Branch(head=head, schema=plan.schema)
 
 
-def _pruned(branch: Branch) -> Branch:
-    """Read only the columns that the chain needs."""
-    if isinstance(branch.head, Exchange) or not branch.operations:
-        return branch
-    inputs = (branch.schema, *branch.schemas)
-    wanted: frozenset[str] | None = frozenset(branch.schemas[-1].names)
-    for operation, before in zip(reversed(branch.operations), reversed(inputs[:-1]), strict=True):
-        wanted = None if wanted is None else operation.needed(wanted, before)
-    if wanted is None or wanted >= set(branch.schema.names):
-        return branch
-    kept = [field for field in branch.schema if field.name in wanted]
-    schema = pa.schema(kept or [branch.schema.field(0)])  # one column tells how many there are
-    schemas: list[pa.Schema] = []
-    for operation in branch.operations:
-        before = schemas[-1] if schemas else schema
-        schemas.append(operation.start(0)(before.empty_table()).schema)
-    return replace(branch, schema=schema, schemas=tuple(schemas))
+def _needed(
+    operation: WideOperation, side: int, wanted: frozenset[str] | None, schemas: list[pa.Schema]
+) -> frozenset[str] | None:
+    if wanted is None:
+        # Nobody says what of the output is wanted; the sides may still have more than comes out.
+        wanted = frozenset(operation.output_schema(schemas).names)
+    return operation.needed(side, wanted, schemas)
+
+
+def _side(source: Plan, needed: frozenset[str] | None) -> Plan:
+    schema = _narrowed(source.schema, needed)
+    if schema.equals(source.schema):
+        return source
+    return Chained(source, Select(names={name: name for name in schema.names}))
+
+
+def _narrowed(schema: pa.Schema, wanted: frozenset[str] | None) -> pa.Schema:
+    """Return the wanted part of a schema; one column of it at least, to know how many rows."""
+    if wanted is None or wanted >= set(schema.names):
+        return schema
+    kept = [field for field in schema if field.name in wanted]
+    return pa.schema(kept or [schema.field(0)])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -52,6 +52,7 @@ _OWN_ERROR = re.compile(
     r"(?=\n\nThe above exception|\n\nDuring handling|\Z)",
     re.DOTALL | re.MULTILINE,
 )
+_MOST_SIDES = 8
 _Make: TypeAlias = Callable[[Branch, int, Iterator[pa.Table]], pa.Table]
 """Makes of a piece, by its branch and its place there, the rows that go on."""
 
@@ -68,28 +69,33 @@ class RayEngine(Engine):
             refs = [
                 ref
                 for branch in branches
+                if branch.num_pieces
                 for ref in _stage(branch, partial(_results, ending)).to_arrow_refs()
             ]
-            for result in _in_order(refs):
-                yield [_unpack(part) for part in result] if ending is collect else result
+        # Ray Data's settings are the caller's again while it holds this iterator.
+        for result in _in_order(refs):
+            yield [_unpack(part) for part in result] if ending is collect else result
 
     @override
     def _bring(self, plan: Carried) -> RowOperation:
         import ray
 
         side = ray.put(self.table(plan.side).combine_chunks())
-        return _HeldSide(plan.join, plan.schema, side)
+        return _HeldSide(plan.join, plan.schema, side, plan.side.schema)
 
 
 class _HeldSide(RowOperation):
     """As CarriedSide, with the side in Ray's object store; made ready once a process."""
 
-    _ready: tuple[str, CarriedSide] | None = None
+    _ready: ClassVar[dict[str, CarriedSide]] = {}
 
-    def __init__(self, join: CarryingJoin, schema: pa.Schema, side: Any) -> None:
+    def __init__(
+        self, join: CarryingJoin, schema: pa.Schema, side: Any, side_schema: pa.Schema
+    ) -> None:
         self.join = join
         self.schema = schema
         self.side = side
+        self.side_schema = side_schema
 
     def __str__(self) -> str:
         return str(self.join)
@@ -99,15 +105,21 @@ class _HeldSide(RowOperation):
         return self.schema
 
     @override
+    def needed(self, wanted: frozenset[str], schema: pa.Schema) -> frozenset[str] | None:
+        return self.join.needed(0, wanted, [schema, self.side_schema])
+
+    @override
     def start(self, piece: int) -> TableFunction:
         import ray
 
-        name = f"{self.side.hex()} {self.join}"
-        ready = _HeldSide._ready
-        if ready is None or ready[0] != name:
-            ready = (name, CarriedSide(self.join, self.schema, ray.get(self.side)))
-            _HeldSide._ready = ready
-        return ready[1].start(piece)
+        name = f"{self.side.hex()} {self.join!r}"
+        ready = _HeldSide._ready.get(name)
+        if ready is None:
+            if len(_HeldSide._ready) >= _MOST_SIDES:
+                _HeldSide._ready.clear()  # of plans that are over, for the most part
+            ready = CarriedSide(self.join, self.schema, ray.get(self.side))
+            _HeldSide._ready[name] = ready
+        return ready.start(piece)
 
 
 def _stage(branch: Branch, make: _Make) -> Any:

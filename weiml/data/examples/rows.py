@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ __all__ = [
     "Select",
     "TableFunction",
     "fitting",
+    "told",
 ]
 
 TableFunction = Callable[[pa.Table], pa.Table]
@@ -134,6 +136,8 @@ class HashRange(RowOperation):
     low: float
     high: float
     seed: int
+    purpose: str
+    """Goes into the hash, so that a sample of keys is no part of a split of them."""
 
     def __str__(self) -> str:
         return f"keep {self.low:g} … {self.high:g} of {', '.join(self.by)}"
@@ -149,7 +153,7 @@ class HashRange(RowOperation):
 
     @override
     def start(self, piece: int) -> TableFunction:
-        salt = feature_seed(f"split {self.seed}")
+        salt = feature_seed(f"{self.purpose} {self.seed}")
 
         def chosen(table: pa.Table) -> pa.Table:
             keys = key_of(table, self.by)
@@ -297,6 +301,15 @@ class MapTables(RowOperation):
         return lambda table: _a_table(self.function(table), self)
 
 
+@contextmanager
+def told(operation: object) -> Iterator[None]:
+    """Raise what Arrow finds wrong with the data as a DataError that names the operation."""
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise DataError(f"{operation}: {error}") from None
+
+
 def fitting(schema: pa.Schema, table: pa.Table, operation: object) -> pa.Table:
     """Return a table with exactly the columns of a schema.
 
@@ -305,13 +318,11 @@ def fitting(schema: pa.Schema, table: pa.Table, operation: object) -> pa.Table:
     """
     if table.schema.equals(schema):
         return table
-    check_columns(table.schema, schema.names, f"{operation} returned {table.column_names}")
+    check_columns(table.schema, schema.names, f"{operation}: {table.column_names}")
     try:
         return table.select(schema.names).cast(schema)
-    except (pa.ArrowException, ValueError) as error:
-        raise DataError(
-            f"{operation} was to return {schema}, got {table.schema}: {error}"
-        ) from None
+    except (pa.ArrowException, ValueError, KeyError) as error:
+        raise DataError(f"{operation}: got {table.schema}, not {schema}: {error}") from None
 
 
 def _mask(mask: Mask, table: pa.Table) -> Any:

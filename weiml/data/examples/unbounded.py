@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from weiml.data.examples.engine import LocalEngine
 from weiml.data.examples.plan import Branch, Carried, Chained, Plan, Read
-from weiml.data.examples.rows import Sample, TableFunction
+from weiml.data.examples.rows import Sample, TableFunction, fitting
 from weiml.data.sources import FeatureSource, Piece
 from weiml.errors import DataError
 
@@ -64,7 +64,8 @@ class _Function:
         self.branch = branch
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        done = list(self.branch.run(0, iter([table.select(self.branch.schema.names)])))
+        given = fitting(self.branch.schema, table, "the rows that a plan's function is called with")
+        done = list(self.branch.run(0, iter([given])))
         if done:
             return done[0]
         last = self.branch.schemas[-1] if self.branch.schemas else self.branch.schema

@@ -38,6 +38,12 @@ class WideOperation(ABC):
     def assign(self, side: int, piece: int, partitions: int) -> Assign:
         """Return the function that sends the tables of one piece, in order, to partitions."""
 
+    def needed(
+        self, side: int, wanted: frozenset[str], schemas: Sequence[pa.Schema]
+    ) -> frozenset[str] | None:
+        """Return the columns of a side that are needed for those `wanted`; None for all."""
+        return None
+
     def reduce_early(self, side: int, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """Yield less than the tables of a piece where that loses nothing; the same by default."""
         yield from tables
@@ -92,6 +98,12 @@ class Shuffle(WideOperation):
         return lambda table: rng.integers(0, partitions, table.num_rows).astype(np.int32)
 
     @override
+    def needed(
+        self, side: int, wanted: frozenset[str], schemas: Sequence[pa.Schema]
+    ) -> frozenset[str] | None:
+        return wanted
+
+    @override
     def combine(self, sides: Sequence[pa.Table], partition: int) -> pa.Table:
         rng = np.random.default_rng((self.seed, partition, 1))
         return sides[0].take(pa.array(rng.permutation(sides[0].num_rows)))
@@ -120,6 +132,12 @@ class Repartition(WideOperation):
     @override
     def assign(self, side: int, piece: int, partitions: int) -> Assign:
         return _by_key(self.by, partitions) if self.by else _in_turn(piece, partitions)
+
+    @override
+    def needed(
+        self, side: int, wanted: frozenset[str], schemas: Sequence[pa.Schema]
+    ) -> frozenset[str] | None:
+        return wanted | set(self.by)
 
     @override
     def combine(self, sides: Sequence[pa.Table], partition: int) -> pa.Table:

@@ -21,8 +21,8 @@ __all__ = ["FeatureSink", "FeatureSource", "Piece", "SinkWriter"]
 class Piece(ABC):
     """A part of a source that one process reads. Picklable."""
 
-    num_bytes: int
-    """Its size where it is kept; 0 if unknown."""
+    num_bytes: int | None = None
+    """Its size where it is kept; None if unknown, which is taken for large."""
 
     @abstractmethod
     def read(self, schema: pa.Schema) -> Iterator[pa.Table]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import posixpath
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,10 @@ from weiml.errors import ConfigError, DataError
 __all__ = ["MANIFEST", "FileSink", "FileSource", "list_files"]
 
 MANIFEST = "_weiml.json"
+log = logging.getLogger(__name__)
+
+_PART = re.compile(r"\.?part-\d{5,}-[0-9a-f]{8}\b")
+_STORES = frozenset({"abfs", "az", "gcs", "gs", "memory", "oci", "s3", "s3a"})
 _OPEN_FILES = 16  # footers read at a time: on object stores each is a round trip or two
 
 
@@ -37,6 +43,7 @@ class FileSource(FeatureSource):
         paths: local paths or URLs: ``s3://bucket/folder``, ``hdfs://…``, ``gs://…``, ``memory://…``.
         format: a name of `weiml.data.formats.FORMATS` or a `Format` with options; by the suffix of
             each file if None.
+        schema: the columns to read, of these types; what the first file says if None.
         storage: options of the file system, as fsspec takes them: keys, endpoint.
     """
 
@@ -45,13 +52,14 @@ class FileSource(FeatureSource):
         paths: str | Sequence[str],
         *,
         format: str | Format | None = None,
+        schema: pa.Schema | None = None,
         storage: Mapping[str, Any] | None = None,
     ) -> None:
         self.paths = [str(paths)] if isinstance(paths, str) else [str(path) for path in paths]
         self.format = format
         self.storage = dict(storage or {})
         self._files: list[str] | None = None
-        self._schema: pa.Schema | None = None
+        self._schema = schema
 
     def __str__(self) -> str:
         more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
@@ -73,7 +81,7 @@ class FileSource(FeatureSource):
         return self._files
 
     def schema(self) -> pa.Schema:
-        """Return the columns of the first file; the others must have them too."""
+        """Return the columns: those asked for, or of the first file; all files must have them."""
         if self._schema is None:
             first = self.files()[0]
             with _opened(first, self.storage) as file:
@@ -152,8 +160,13 @@ class FileSink(FeatureSink):
         Raises:
             DataError: it holds files and may not be overwritten, or holds files that are not ours.
         """
+        self.format.check(schema)
         fs, path = _resolved(self.folder, self.storage)
-        held = [name for name in _ls(fs, path) if not posixpath.basename(name).startswith(".")]
+        if fs.isfile(path):
+            raise DataError(f"{self.folder} is a file: examples are written to a folder")
+        held = [
+            name for name in _children(fs, path) if not posixpath.basename(name).startswith(".")
+        ]
         ours = _read_manifest(fs, path)
         if held and not self.overwrite and (ours is None or ours["parts"]):
             raise DataError(f"{self.folder} is not empty: pass overwrite=True, or another folder")
@@ -196,27 +209,34 @@ class _FileWriter(SinkWriter):
             parts = [{"file": self._name(0), "examples": 0}]
         _write_manifest(fs, path, {"format": self.target.format.name, "parts": parts})
         kept = {part["file"] for part in parts}
-        _remove(fs, [name for name in _ls(fs, path) if _is_part(name, kept)])
+        try:
+            _remove(fs, [name for name in _children(fs, path) if _is_part(name, kept)])
+        except OSError as error:  # the new examples are there: what is left over is not read
+            log.warning("old parts in %s could not be removed: %s", self.target.folder, error)
         return self.target.folder
 
     def abort(self) -> None:
-        """Remove this run's parts, and the manifest if it names no others."""
+        """Remove this run's parts, but for those that are visible.
+
+        The manifest stays, if it names nothing too: a part that some process still writes then is
+        nobody's example.
+        """
         fs, path = _resolved(self.target.folder, self.target.storage)
-        _remove(fs, [name for name in _ls(fs, path) if f"-{self.run}" in posixpath.basename(name)])
-        before = _read_manifest(fs, path)
-        if before is not None and not before["parts"]:
-            _remove(fs, [f"{path}/{MANIFEST}"])
+        manifest = _read_manifest(fs, path) or {"parts": []}
+        kept = {part["file"] for part in manifest["parts"]}
+        mine = [name for name in _children(fs, path) if f"-{self.run}" in posixpath.basename(name)]
+        _remove(fs, [name for name in mine if posixpath.basename(name) not in kept])
 
     def _name(self, piece: int) -> str:
         return f"part-{piece:05d}-{self.run}{self.target.format.suffixes[0]}"
 
     def _put(self, fs: Any, path: str, tables: Iterable[pa.Table]) -> None:
-        """Write one file whole: local ones aside and renamed, those of stores when closed."""
+        """Write one file whole: aside and renamed, or, in a store, when it is closed."""
         aside = posixpath.join(posixpath.dirname(path), f".{posixpath.basename(path)}")
-        local = _is_local(fs)
-        with fs.open(aside if local else path, "wb") as file:
+        whole = _puts_whole(fs)
+        with fs.open(path if whole else aside, "wb") as file:
             self.target.format.write(file, tables, self.schema)
-        if local:
+        if not whole:
             fs.mv(aside, path)
 
 
@@ -243,7 +263,7 @@ def list_files(path: str, storage: Mapping[str, Any] | None = None) -> list[str]
     """
     fs, found = _resolved(path, storage or {})
     if any(mark in found for mark in "*?["):
-        names = sorted(name for name in fs.glob(found) if not fs.isdir(name))
+        names = _matching(fs, found)
     elif fs.isfile(found):
         names = [found]
     else:
@@ -251,8 +271,33 @@ def list_files(path: str, storage: Mapping[str, Any] | None = None) -> list[str]
     return [str(fs.unstrip_protocol(name)) for name in names]
 
 
+def _matching(fs: Any, pattern: str) -> list[str]:
+    """Return the files that match a pattern, and those below folders that do, as folders read."""
+    fs.invalidate_cache()
+    names: list[str] = []
+    named: dict[str, set[str] | None] = {}
+    for name in sorted(fs.glob(pattern)):
+        above, base = posixpath.split(name)
+        if fs.isdir(name):
+            names += _example_files(fs, name)
+            continue
+        if above not in named:
+            manifest = _read_manifest(fs, above)
+            named[above] = {p["file"] for p in manifest["parts"]} if manifest else None
+        parts = named[above]
+        if not base.startswith((".", "_")) and (parts is None or base in parts):
+            names.append(name)
+    return names
+
+
 def _example_files(fs: Any, folder: str) -> list[str]:
-    """Return the example files below a folder; where there are manifests, those that they name."""
+    """Return the example files of a folder: what its manifest names, or else all below it.
+
+    Where folders below have manifests, it is what these name.
+    """
+    own = _read_manifest(fs, folder)
+    if own is not None:
+        return [f"{folder}/{part['file']}" for part in own["parts"]]
     held = _ls(fs, folder)
     named: dict[str, list[str]] = {}
     for name in held:
@@ -272,13 +317,18 @@ def _is_hidden(below: str) -> bool:
 def _is_part(path: str, kept: set[str]) -> bool:
     """Whether a file is a part of ours, whole or not, that is none of `kept`."""
     name = posixpath.basename(path)
-    return name.lstrip(".").startswith("part-") and name not in kept
+    return _PART.match(name) is not None and name not in kept
 
 
 def _remove(fs: Any, paths: Iterable[str]) -> None:
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
             fs.rm_file(path)
+
+
+def _children(fs: Any, path: str) -> list[str]:
+    """Return the files that lie in a folder itself."""
+    return [name for name in _ls(fs, path) if posixpath.dirname(name) == path]
 
 
 def _ls(fs: Any, path: str) -> list[str]:
@@ -306,7 +356,7 @@ def _read_manifest(fs: Any, folder: str) -> dict[str, Any] | None:
 
 def _write_manifest(fs: Any, folder: str, manifest: Mapping[str, Any]) -> None:
     path, text = f"{folder}/{MANIFEST}", json.dumps(manifest, indent=1).encode()
-    if not _is_local(fs):
+    if _puts_whole(fs):
         fs.pipe_file(path, text)  # stores put objects whole
         return
     aside = f"{path}.{uuid.uuid4().hex[:8]}"
@@ -314,8 +364,10 @@ def _write_manifest(fs: Any, folder: str, manifest: Mapping[str, Any]) -> None:
     fs.mv(aside, path)
 
 
-def _is_local(fs: Any) -> bool:
-    return "file" in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
+def _puts_whole(fs: Any) -> bool:
+    """Whether a file is seen only when it is closed, as an object of a store is."""
+    names = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+    return not _STORES.isdisjoint(names)
 
 
 def _resolved(url: str, storage: Mapping[str, Any]) -> tuple[Any, str]:
