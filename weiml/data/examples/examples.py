@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from weiml.data.durations import Window, window_name, window_seconds
 from weiml.data.examples.aggregates import Aggregate, Counters, Rate
 from weiml.data.examples.columns import Expression, check_columns
-from weiml.data.examples.joins import AsOfJoin, How, Join, LabelJoin
+from weiml.data.examples.joins import How, Join
 from weiml.data.examples.keys import check_times
 from weiml.data.examples.plan import (
     Carried,
@@ -37,6 +37,7 @@ from weiml.data.examples.rows import (
     TableFunction,
 )
 from weiml.data.examples.running import Running
+from weiml.data.examples.timed_joins import AsOfJoin, LabelJoin
 from weiml.data.examples.unbounded import UnboundedSource, function_of
 from weiml.data.examples.wide import Repartition, Shuffle, WideOperation
 from weiml.data.sources import (
@@ -285,16 +286,13 @@ class Examples(Running):
         """
         ours = _names(on)
         ticks = self._ticks(time, clicks, clicks_time or time)
-        length = _in_ticks(within, ticks)
-        if length is None:
-            raise ConfigError("label_by needs a window: within='30m'")
         join = LabelJoin(
             left_on=ours,
             right_on=_names(clicks_on, ours),
             left_time=time,
             right_time=clicks_time or time,
             ticks=ticks,
-            within=length,
+            within=_in_ticks(within, ticks),
             label=label,
         )
         return self._exchanged(join, clicks)

@@ -16,8 +16,9 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from weiml.data.examples.joins import AsOfJoin, Join
+from weiml.data.examples.joins import Join
 from weiml.data.examples.rows import RowOperation, Select, TableFunction, fitting, told
+from weiml.data.examples.timed_joins import AsOfJoin
 from weiml.data.examples.wide import Repartition, WideOperation
 from weiml.data.sources import FeatureSource, Piece
 from weiml.errors import DataError
