@@ -91,7 +91,7 @@ def test_what_was_written_is_read(tmp_path: Path, as_tables: bool, cuts: list[in
     size=st.integers(1, 110),
     workers=st.integers(1, 5),
     seed=st.none() | st.integers(0, 3),
-    small=st.booleans(),
+    mixed=st.none() | st.integers(1, 12),
     drop_last=st.booleans(),
 )
 def test_workers_see_disjoint_parts_of_equal_length(
@@ -99,7 +99,7 @@ def test_workers_see_disjoint_parts_of_equal_length(
     size: int,
     workers: int,
     seed: int | None,
-    small: bool,
+    mixed: int | None,
     drop_last: bool,
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "shared"
@@ -107,16 +107,11 @@ def test_workers_see_disjoint_parts_of_equal_length(
         write_batches([make(103)], folder, examples_per_part=10)
     dataset = BatchDataset.open(folder)
     whole = dataset.read()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches_module, "_SMALL_EXAMPLES", 1000 if small else 50)
-        seen = [
-            list(
-                dataset.iter_batches(
-                    size, seed=seed, worker=w, num_workers=workers, drop_last=drop_last
-                )
-            )
-            for w in range(workers)
-        ]
+    order: dict[str, Any] = {"seed": seed, "drop_last": drop_last, "shuffle_parts": mixed}
+    seen = [
+        list(dataset.iter_batches(size, **order, worker=w, num_workers=workers))
+        for w in range(workers)
+    ]
     per_worker = 103 // workers
     if drop_last:
         per_worker -= per_worker % size
@@ -133,14 +128,11 @@ def test_workers_see_disjoint_parts_of_equal_length(
         assert flat == sorted(flat)
 
 
-@pytest.mark.parametrize("small", [True, False])
-def test_shuffling_is_fixed_by_seed_and_epoch(
-    dataset: BatchDataset, monkeypatch: pytest.MonkeyPatch, small: bool
-) -> None:
-    monkeypatch.setattr(batches_module, "_SMALL_EXAMPLES", 1000 if small else 50)
-
+@pytest.mark.parametrize("mixed", [None, 4])
+def test_shuffling_is_fixed_by_seed_and_epoch(dataset: BatchDataset, mixed: int | None) -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        return times(list(dataset.iter_batches(16, seed=seed, epoch=epoch)))
+        batches = dataset.iter_batches(16, seed=seed, epoch=epoch, shuffle_parts=mixed)
+        return times(list(batches))
 
     assert sorted(order(1, 0)) == list(range(103))
     assert order(1, 0) == order(1, 0)
@@ -150,15 +142,26 @@ def test_shuffling_is_fixed_by_seed_and_epoch(
     assert moved > 15, "examples go far from where they were"
 
 
-def test_big_sets_hold_four_parts_at_a_time(
+@pytest.mark.parametrize("mixed", [1, 2, 5])
+def test_so_many_parts_are_mixed_at_a_time(tmp_path: Path, mixed: int) -> None:
+    dataset = write_batches([make(200)], tmp_path / "set", examples_per_part=10)
+    order = np.array(times(list(dataset.iter_batches(7, seed=5, shuffle_parts=mixed))))
+    for start in range(0, 200, 10 * mixed):
+        parts = np.unique(order[start : start + 10 * mixed] // 10)
+        assert len(parts) == mixed
+
+
+def test_small_sets_are_mixed_as_a_whole_and_big_ones_four_parts_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = write_batches([make(200)], tmp_path / "set", examples_per_part=10)
-    monkeypatch.setattr(batches_module, "_SMALL_EXAMPLES", 50)
-    order = np.array(times(list(dataset.iter_batches(7, seed=5))))
-    for start in range(0, 200, 40):
-        parts = np.unique(order[start : start + 40] // 10)
-        assert len(parts) == 4
+
+    def order(mixed: int | None) -> list[int]:
+        return times(list(dataset.iter_batches(7, seed=5, shuffle_parts=mixed)))
+
+    assert order(None) == order(20)
+    monkeypatch.setattr(batches_module, "_SMALL_EXAMPLES", 199)
+    assert order(None) == order(4)
 
 
 def test_the_keys_are_mapped_not_copied(dataset: BatchDataset) -> None:
@@ -334,6 +337,7 @@ def test_a_damaged_part_is_named(dataset: BatchDataset) -> None:
         ({"num_workers": 0}, "num_workers"),
         ({"worker": 2, "num_workers": 2}, "worker"),
         ({"worker": -1}, "worker"),
+        ({"shuffle_parts": 0}, "shuffle_parts"),
     ],
 )
 def test_arguments_are_checked_at_once(

@@ -158,12 +158,14 @@ class BatchDataset:
         worker: int = 0,
         num_workers: int = 1,
         drop_last: bool = False,
+        shuffle_parts: int | None = None,
     ) -> Iterator[Batch]:
         """Yield batches of `batch_size` examples; the last one may be smaller.
 
         Without a seed the order is that of writing. With one it is a permutation fixed by (seed,
-        epoch): of the whole set if that is small (up to 2²⁰ examples), else parts come in random
-        order, and examples are permuted within runs of four parts, so that memory is bounded.
+        epoch, shuffle_parts): parts come in random order, and examples are permuted within runs of
+        `shuffle_parts` parts, so that memory is bounded. None permutes sets of up to 2²⁰ examples
+        as a whole, and takes runs of four parts of larger ones.
 
         Workers split that order into `num_workers` consecutive ranges of equal length; up to
         ``num_workers - 1`` examples at its end go to nobody.
@@ -174,16 +176,17 @@ class BatchDataset:
         _check_range("batch_size", batch_size, 1, None)
         _check_range("num_workers", num_workers, 1, None)
         _check_range("worker", worker, 0, num_workers - 1)
+        if shuffle_parts is None:
+            small = self.num_examples <= _SMALL_EXAMPLES
+            shuffle_parts = len(self._parts) if small else _SHUFFLE_PARTS
+        _check_range("shuffle_parts", shuffle_parts, 1, None)
         length = self.num_examples // num_workers
         start = worker * length
-        pieces = (
-            self._ordered(start, start + length)
-            if seed is None
-            else self._shuffled(
-                start, start + length, np.random.SeedSequence((seed, epoch)), batch_size
-            )
-        )
-        return rebatch(pieces, batch_size, drop_last)
+        if seed is None:
+            return rebatch(self._ordered(start, start + length), batch_size, drop_last)
+        order = np.random.SeedSequence((seed, epoch))
+        runs = self._runs(start, start + length, order, shuffle_parts)
+        return rebatch(self._shuffled(runs, batch_size), batch_size, drop_last)
 
     def _ordered(self, start: int, stop: int) -> Iterator[Batch]:
         wanted = (part for part in self._parts if part.start < stop and part.stop > start)
@@ -192,30 +195,27 @@ class BatchDataset:
             yield batch.slice(max(start - part.start, 0), min(stop, part.stop) - part.start)
 
     def _shuffled(
-        self, start: int, stop: int, seed: np.random.SeedSequence, batch_size: int
+        self, runs: Iterator[tuple[list[_Part], np.ndarray]], batch_size: int
     ) -> Iterator[Batch]:
-        """Yield positions `start` to `stop` of the permuted order, cut where batches end."""
-        at = start
-        runs = self._runs(start, stop, seed)
+        """Yield what `_runs` gives, cut where batches end."""
+        taken = 0
         for run, chosen in warmed(runs, lambda item: [part.path for part in item[0]]):
             pick = Gatherer([self._map(part) for part in run])
             first = 0
             while first < chosen.size:
-                last = min(first + batch_size - (at - start) % batch_size, chosen.size)
+                last = min(first + batch_size - taken % batch_size, chosen.size)
                 yield pick.take(chosen[first:last])
-                at += last - first
+                taken += last - first
                 first = last
 
     def _runs(
-        self, start: int, stop: int, seed: np.random.SeedSequence
+        self, start: int, stop: int, seed: np.random.SeedSequence, per_run: int
     ) -> Iterator[tuple[list[_Part], np.ndarray]]:
         """Yield parts that are mixed with each other, and which of their examples are wanted."""
         rng = np.random.default_rng(seed)
-        whole = self.num_examples <= _SMALL_EXAMPLES
         parts = [self._parts[i] for i in rng.permutation(len(self._parts))]
-        per_run = len(parts) if whole else _SHUFFLE_PARTS
         at = 0
-        for first in range(0, len(parts), max(per_run, 1)):
+        for first in range(0, len(parts), per_run):
             run = parts[first : first + per_run]
             size = sum(part.stop - part.start for part in run)
             order = rng.permutation(size)  # drawn by every worker, needed or not, to stay in step
