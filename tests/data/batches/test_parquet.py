@@ -97,6 +97,9 @@ def test_what_does_not_fit_is_named(table: pa.Table, files: list[Path], tmp_path
         ParquetKeys(files)
     with pytest.raises(DataError, match=r"'age' of .* holds int64, not keys.*hash_values\('age'"):
         ParquetKeys(files, label="clicked", slots=["age"])
+    pq.write_table(table.append_column("name", pa.array(["x"] * COUNT)), tmp_path / "text")
+    with pytest.raises(DataError, match="'name' of .*text holds string, not numbers"):
+        ParquetKeys(tmp_path / "text", label="clicked", dense=["price", "name"])
     (tmp_path / "broken").write_bytes(b"PAR1 nothing PAR1")
     with pytest.raises(DataError, match="no whole Parquet file"):
         ParquetKeys(tmp_path / "broken")

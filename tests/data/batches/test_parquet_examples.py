@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from weiml.data import BatchSource, ClickGenerator, ClicksConfig, ParquetExamples
+from weiml.data import BatchSource, ClickGenerator, ClicksConfig, ParquetExamples, ParquetKeys
 from weiml.data.datasets.clicks import CATEGORIES, NUMBERS
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch, Categorical, Continuous, FeatureEncoder, FeatureSpec, Text
@@ -112,6 +113,72 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     pq.write_table(TABLE.rename_columns({"C7": "c7"}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match="no column 'C7'"):
         ParquetExamples(tmp_path / "x.parquet", ENCODER)
+
+
+def test_files_without_row_groups(tmp_path: Path) -> None:
+    for at in (0, 2, 4):
+        pq.ParquetWriter(tmp_path / f"{at}.parquet", TABLE.schema).close()
+        assert pq.read_metadata(tmp_path / f"{at}.parquet").num_row_groups == 0
+    for at in (1, 3):
+        pq.write_table(TABLE.slice(at * 100, 100), tmp_path / f"{at}.parquet")
+    source = ParquetExamples([tmp_path / f"{i}.parquet" for i in range(5)], ENCODER)
+    whole = pa.concat_tables([TABLE.slice(100, 100), TABLE.slice(300, 100)])
+    assert_same(Batch.concat(list(source.iter_batches(70))), ENCODER.encode(whole))
+    assert list(ParquetExamples(source.paths[:1], ENCODER).iter_batches(70)) == []
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{tmp_path} cannot be read"):
+        ParquetExamples(tmp_path, ENCODER)
+    with pytest.raises(DataError, match=f"{tmp_path} cannot be read"):
+        ParquetKeys(tmp_path)
+
+
+def _with(name: str, column: pa.Array) -> pa.Table:
+    return TABLE.set_column(TABLE.schema.get_field_index(name), name, column)
+
+
+def test_a_column_of_another_kind_in_another_file_is_named(tmp_path: Path) -> None:
+    pq.write_table(TABLE, tmp_path / "1.parquet")
+    numbers = pa.array(np.arange(ROWS))
+    for column, said in (
+        (pa.array([["x"]] * ROWS), "list of text"),
+        (numbers, "number"),
+        (pa.array([{"x": 1}] * ROWS), "struct"),
+    ):
+        pq.write_table(_with("C3", column), tmp_path / "2.parquet")
+        for paths in (["1", "2"], ["2", "1"]):
+            with pytest.raises(DataError, match=f"column 'C3' of .*parquet holds .*{said}"):
+                ParquetExamples([tmp_path / f"{p}.parquet" for p in paths], ENCODER)
+
+
+def test_columns_of_one_kind_stand_for_each_other(tmp_path: Path) -> None:
+    """Numbers of other widths, text of other layouts, and columns that are null throughout."""
+    dictionary = pa.dictionary(pa.int32(), pa.string())
+    tables = [
+        _with("I1", pa.nulls(ROWS)),
+        _with("I1", TABLE["I1"].cast(pa.float32())),
+        _with("C3", TABLE["C3"].cast(pa.large_string())),
+        _with("C3", TABLE["C3"].cast(dictionary)),
+        _with("C3", pa.nulls(ROWS)),
+    ]
+    for at, table in enumerate(tables):
+        pq.write_table(table, tmp_path / f"{at}.parquet")
+    source = ParquetExamples([tmp_path / f"{i}.parquet" for i in range(5)], ENCODER)
+    expected = Batch.concat([ENCODER.encode(table) for table in tables])
+    assert_same(Batch.concat(list(source.iter_batches(1_000))), expected)
+
+
+def test_an_iterator_that_is_never_begun_starts_no_thread(files: list[Path]) -> None:
+    before = threading.active_count()
+    keys = files[0].with_name("keys.parquet")
+    pq.write_table(pa.table({"label": [0], "key": pa.array([1], pa.uint64())}), keys)
+    iterators = [
+        ParquetExamples(files, ENCODER).iter_batches(10),
+        ParquetKeys(keys, threads=2).iter_batches(10),
+    ]
+    assert threading.active_count() == before
+    del iterators
 
 
 def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:

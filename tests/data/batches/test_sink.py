@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from weiml.data import BatchDataset, BatchSink, Examples, col, write_batches
 from weiml.errors import DataError
-from weiml.features import Categorical, Continuous, FeatureEncoder, FeatureSpec, KeyNames
+from weiml.features import Batch, Categorical, Continuous, FeatureEncoder, FeatureSpec, KeyNames
 from weiml.features.transforms import MDL, MinMax, QuantileBuckets
 
 
@@ -98,3 +99,46 @@ def test_what_is_not_encoded_and_a_full_folder_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not empty"):
         Examples.of(TABLES).encode(ENCODER).write(BatchSink(tmp_path / "out"))
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_in_the_way_is_told_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    ran: list[int] = []
+
+    def count(table: pa.Table) -> pa.Table:
+        ran.append(table.num_rows)
+        return table
+
+    examples = Examples.of(TABLES).map(count).encode(ENCODER)
+    ran.clear()
+    for path in (tmp_path / "mine", tmp_path / "mine" / "below"):
+        with pytest.raises(DataError, match="mine"):
+            examples.write(BatchSink(path))
+    assert not ran
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_folder_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    batch = ENCODER.encode(TABLES[0])
+    writer = BatchSink(tmp_path / "out").open(batch.to_arrow().schema)
+    written = [writer.write(0, [batch.to_arrow()])]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(DataError, match="was taken while"):
+        writer.commit(written)
+    writer.abort()
+    assert [file.name for file in tmp_path.rglob("*")] == ["out", "mine.txt"]
+
+
+def test_pieces_of_other_columns_do_not_make_a_dataset(tmp_path: Path) -> None:
+    batch = ENCODER.encode(TABLES[0])
+    wide = replace(batch, labels=np.repeat(batch.labels, 2, axis=1))
+    none = batch.slice(0, 0)
+    writer = BatchSink(tmp_path / "out").open(batch.to_arrow().schema)
+    pieces = [writer.write(i, [b.to_arrow()]) for i, b in enumerate((batch, none, wide))]
+    with pytest.raises(DataError, match="got labels 1 and 2"):
+        writer.commit(pieces)
+    dataset = writer.commit(pieces[1:])
+    assert dataset.num_examples == 50
+    assert Batch.concat(list(dataset.iter_batches(7))).labels.shape == (50, 2)
+    assert Batch.concat(list(dataset.iter_batches(7, seed=1))).labels.shape == (50, 2)

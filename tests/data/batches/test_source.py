@@ -56,6 +56,16 @@ def test_closing_ends_the_reading() -> None:
     assert threading.active_count() == before
 
 
+def test_dropping_it_before_the_first_item_ends_the_reading() -> None:
+    before = set(threading.enumerate())
+    ahead = read_ahead(iter(int, 1))  # without end
+    (reader,) = set(threading.enumerate()) - before
+    ahead.close()  # type: ignore[attr-defined]
+    del ahead
+    reader.join(10)
+    assert not reader.is_alive()
+
+
 def test_a_dataset_is_a_source(tmp_path: Path) -> None:
     dataset: BatchDataset = write_batches([make_batch(3)], tmp_path / "set")
     assert isinstance(dataset, BatchSource)

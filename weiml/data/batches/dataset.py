@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
+from weiml.data.batches.columns import check_columns
 from weiml.data.batches.gather import Gatherer
 from weiml.data.batches.rebatch import rebatch
 from weiml.data.batches.warming import warmed
@@ -56,10 +58,12 @@ class BatchDataset:
         ends = np.cumsum([part["examples"] for part in manifest["parts"]]).tolist()
         starts = [0, *ends[:-1]]
         names = [part["file"] for part in manifest["parts"]]
-        self._parts = [
+        parts = [
             _Part(folder / name, start, stop)
             for name, start, stop in zip(names, starts, ends, strict=True)
         ]
+        # Those of pieces without examples; one of them still knows the columns.
+        self._parts = [part for part in parts if part.stop > part.start] or parts[:1]
 
     @classmethod
     def open(cls, folder: str | Path) -> BatchDataset:
@@ -75,6 +79,7 @@ class BatchDataset:
                 raise DataError(
                     f"{source} has format {manifest['format']}, this weiml reads {_KNOWN_FORMATS}"
                 )
+            _check_manifest(manifest)
             for part in manifest["parts"]:
                 size = (source / part["file"]).stat().st_size
                 if size != part["bytes"]:
@@ -84,6 +89,8 @@ class BatchDataset:
                     )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise DataError(f"{source} is not a dataset folder: no {error.filename}") from None
+        except OSError as error:
+            raise DataError(f"{source} cannot be read: {error}") from None
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, DataError):
                 raise
@@ -151,12 +158,14 @@ class BatchDataset:
         worker: int = 0,
         num_workers: int = 1,
         drop_last: bool = False,
+        shuffle_parts: int | None = None,
     ) -> Iterator[Batch]:
         """Yield batches of `batch_size` examples; the last one may be smaller.
 
         Without a seed the order is that of writing. With one it is a permutation fixed by (seed,
-        epoch): of the whole set if that is small (up to 2²⁰ examples), else parts come in random
-        order, and examples are permuted within runs of four parts, so that memory is bounded.
+        epoch, shuffle_parts): parts come in random order, and examples are permuted within runs of
+        `shuffle_parts` parts, so that memory is bounded. None permutes sets of up to 2²⁰ examples
+        as a whole, and takes runs of four parts of larger ones.
 
         Workers split that order into `num_workers` consecutive ranges of equal length; up to
         ``num_workers - 1`` examples at its end go to nobody.
@@ -167,48 +176,46 @@ class BatchDataset:
         _check_range("batch_size", batch_size, 1, None)
         _check_range("num_workers", num_workers, 1, None)
         _check_range("worker", worker, 0, num_workers - 1)
+        if shuffle_parts is None:
+            small = self.num_examples <= _SMALL_EXAMPLES
+            shuffle_parts = len(self._parts) if small else _SHUFFLE_PARTS
+        _check_range("shuffle_parts", shuffle_parts, 1, None)
         length = self.num_examples // num_workers
         start = worker * length
-        pieces = (
-            self._ordered(start, start + length)
-            if seed is None
-            else self._shuffled(
-                start, start + length, np.random.SeedSequence((seed, epoch)), batch_size
-            )
-        )
-        return rebatch(pieces, batch_size, drop_last)
+        if seed is None:
+            return rebatch(self._ordered(start, start + length), batch_size, drop_last)
+        order = np.random.SeedSequence((seed, epoch))
+        runs = self._runs(start, start + length, order, shuffle_parts)
+        return rebatch(self._shuffled(runs, batch_size), batch_size, drop_last)
 
     def _ordered(self, start: int, stop: int) -> Iterator[Batch]:
         wanted = (part for part in self._parts if part.start < stop and part.stop > start)
         for part in warmed(wanted, lambda part: [part.path]):
-            batch = _map(part.path)
+            batch = self._map(part)
             yield batch.slice(max(start - part.start, 0), min(stop, part.stop) - part.start)
 
     def _shuffled(
-        self, start: int, stop: int, seed: np.random.SeedSequence, batch_size: int
+        self, runs: Iterator[tuple[list[_Part], np.ndarray]], batch_size: int
     ) -> Iterator[Batch]:
-        """Yield positions `start` to `stop` of the permuted order, cut where batches end."""
-        at = start
-        runs = self._runs(start, stop, seed)
+        """Yield what `_runs` gives, cut where batches end."""
+        taken = 0
         for run, chosen in warmed(runs, lambda item: [part.path for part in item[0]]):
-            pick = Gatherer([_map(part.path) for part in run])
+            pick = Gatherer([self._map(part) for part in run])
             first = 0
             while first < chosen.size:
-                last = min(first + batch_size - (at - start) % batch_size, chosen.size)
+                last = min(first + batch_size - taken % batch_size, chosen.size)
                 yield pick.take(chosen[first:last])
-                at += last - first
+                taken += last - first
                 first = last
 
     def _runs(
-        self, start: int, stop: int, seed: np.random.SeedSequence
+        self, start: int, stop: int, seed: np.random.SeedSequence, per_run: int
     ) -> Iterator[tuple[list[_Part], np.ndarray]]:
         """Yield parts that are mixed with each other, and which of their examples are wanted."""
         rng = np.random.default_rng(seed)
-        whole = self.num_examples <= _SMALL_EXAMPLES
         parts = [self._parts[i] for i in rng.permutation(len(self._parts))]
-        per_run = len(parts) if whole else _SHUFFLE_PARTS
         at = 0
-        for first in range(0, len(parts), max(per_run, 1)):
+        for first in range(0, len(parts), per_run):
             run = parts[first : first + per_run]
             size = sum(part.stop - part.start for part in run)
             order = rng.permutation(size)  # drawn by every worker, needed or not, to stay in step
@@ -219,14 +226,64 @@ class BatchDataset:
     def _range(self, start: int, stop: int) -> Batch:
         pieces = list(self._ordered(start, stop))
         if not pieces:
-            return _map(self._parts[0].path).slice(0, 0)
+            return self._map(self._parts[0]).slice(0, 0)
         return pieces[0] if len(pieces) == 1 else Batch.concat(pieces)
 
+    @cached_property
+    def _like(self) -> Batch:
+        """One example, or none if there are none, of the columns that all parts have."""
+        batch = _map(self._parts[0])
+        if (batch.slots, batch.dense_names) != (self.slots, self.dense_names):
+            raise DataError(
+                f"{self._parts[0].path} has slots {batch.slots} and dense columns "
+                f"{batch.dense_names}, but {MANIFEST} says {self.slots} and {self.dense_names}"
+            )
+        return batch.take(np.arange(min(len(batch), 1)))
 
-def _map(path: Path) -> Batch:
-    """Map one part into memory: its big columns are not copied."""
-    with pa.memory_map(str(path)) as source:
-        return Batch.from_arrow(pyarrow.ipc.open_file(source).read_all())
+    def _map(self, part: _Part) -> Batch:
+        """Map a part into memory: its big columns are not copied."""
+        batch = _map(part)
+        try:
+            check_columns(self._like, batch)
+        except DataError as error:
+            raise DataError(f"{part.path} does not go with the parts before it: {error}") from None
+        return batch
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """Raise ValueError, KeyError or TypeError unless all is there that is used later."""
+    for name in ("slots", "dense_names"):
+        if not all(isinstance(column, str) for column in manifest[name]):
+            raise ValueError(f"{name!r} holds other things than names")
+    dict(manifest["counts"])
+    parts = manifest["parts"]
+    if not parts:
+        raise ValueError("'parts' is empty: a dataset has at least one, if only of no examples")
+    for part in parts:
+        counts = [part["examples"], part["bytes"]]
+        if "/" in part["file"] or not all(isinstance(n, int) and n >= 0 for n in counts):
+            raise ValueError(f"a part is a file of the folder with its two sizes, got {part}")
+    total = sum(part["examples"] for part in parts)
+    if total != manifest["num_examples"]:
+        raise ValueError(
+            f"'num_examples' is {manifest['num_examples']}, but its parts hold {total}"
+        )
+
+
+def _map(part: _Part) -> Batch:
+    try:
+        with pa.memory_map(str(part.path)) as source:
+            table = pyarrow.ipc.open_file(source).read_all()
+        table.validate()
+        batch = Batch.from_arrow(table)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{part.path} is damaged: {error}; write the dataset again") from None
+    if len(batch) != part.stop - part.start:
+        raise DataError(
+            f"{part.path} holds {len(batch)} examples, but {MANIFEST} says "
+            f"{part.stop - part.start}: write the dataset again"
+        )
+    return batch
 
 
 def _check_range(name: str, value: int, low: int, high: int | None) -> None:

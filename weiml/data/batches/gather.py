@@ -12,6 +12,7 @@ from dataclasses import replace
 import numba
 import numpy as np
 
+from weiml.data.batches.columns import check_columns
 from weiml.errors import DataError
 from weiml.features import Batch
 from weiml.hashing.memory import load_i32, load_u32, load_u64, store_u64
@@ -25,7 +26,7 @@ _ONE = np.uint32(0x3F800000)  # the float32 1
 
 
 class Gatherer:
-    """Picks examples from batches of the same columns, as if these were joined. Thread-safe.
+    """Picks examples from valid batches of the same columns, as if joined. Thread-safe.
 
     Raises:
         DataError: there are no batches, or their columns differ.
@@ -34,13 +35,10 @@ class Gatherer:
     def __init__(self, parts: Sequence[Batch]) -> None:
         if not parts:
             raise DataError("examples are picked from at least one batch, got none")
-        first = parts[0]
-        for part in parts:
-            if (part.slots, part.dense_names) != (first.slots, first.dense_names):
-                raise DataError(
-                    f"batches with different columns cannot be joined: slots {first.slots} and "
-                    f"{part.slots}, dense {first.dense_names} and {part.dense_names}"
-                )
+        filled = [part for part in parts if part.num_examples] or parts[:1]
+        for part in parts:  # what is compiled below copies rows of one size, unchecked
+            check_columns(filled[0], part)
+        parts = filled
         self._parts = [_contiguous(part) for part in parts]
         self._ends = np.cumsum([part.num_examples for part in parts])
         self._valued = any(part.values is not None for part in parts)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from weiml.data.batches.rebatch import rebatch
-from weiml.data.batches.row_groups import read_blocks, read_footer
+from weiml.data.batches.row_groups import kind_of, read_blocks, read_footer
 from weiml.data.batches.source import read_ahead
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
@@ -127,8 +127,11 @@ class ParquetKeys:
             rows_per_block=_BLOCK,
             use_threads=self.threads > 1,
         )
-        ahead = blocks if self.threads == 1 else read_ahead(blocks)
-        return rebatch(map(self._batch, ahead), batch_size, drop_last=False)
+        return rebatch(map(self._batch, self._ahead(blocks)), batch_size, drop_last=False)
+
+    def _ahead(self, blocks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        # A generator, so that no thread is started before somebody takes from it.
+        yield from blocks if self.threads == 1 else read_ahead(blocks)
 
     @property
     def _columns(self) -> list[str]:
@@ -182,6 +185,11 @@ class ParquetKeys:
                 raise DataError(
                     f"column {name!r} of {path} holds {schema.field(name).type}, not keys: make "
                     f"uint64 of it with weiml.hashing.hash_values({name!r}, column)"
+                )
+        for name in self._columns[: -len(self._slots) or None]:
+            if kind_of(schema.field(name).type) != "number":
+                raise DataError(
+                    f"column {name!r} of {path} holds {schema.field(name).type}, not numbers"
                 )
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from weiml.config import nearest
 from weiml.data.batches.rebatch import rebatch
-from weiml.data.batches.row_groups import read_blocks, read_footer
+from weiml.data.batches.row_groups import kind_of, read_blocks, read_footer
 from weiml.data.batches.source import read_ahead
 from weiml.data.ordered import map_ordered
 from weiml.errors import ConfigError, DataError
@@ -33,7 +33,8 @@ class ParquetExamples:
         threads: how many encode, beside Arrow's own that decode.
 
     Raises:
-        DataError: a file is missing, is no Parquet, or lacks a column.
+        DataError: a file is missing, is no Parquet, lacks a column, or has text where another
+            file has numbers.
         ConfigError: `threads` is less than 1.
     """
 
@@ -55,11 +56,7 @@ class ParquetExamples:
         footers = [read_footer(path) for path in self.paths]
         schemas = [footer.schema.to_arrow_schema() for footer in footers]
         self._columns = self._wanted(schemas[0])
-        for path, schema in zip(self.paths, schemas, strict=True):
-            for name in self._columns:
-                if name not in schema.names:
-                    raise DataError(f"{path} has no column {name!r}{nearest(name, schema.names)}")
-        self._dictionaries = [n for n in self._columns if _is_text(schemas[0].field(n).type)]
+        self._check(schemas)
         self._sizes = tuple(footer.num_rows for footer in footers)
 
     def __str__(self) -> str:
@@ -116,15 +113,35 @@ class ParquetExamples:
             worker * share,
             (worker + 1) * share,
             rows_per_block=_BLOCK,
-            dictionaries=self._dictionaries,
+            dictionaries=self._columns,
             use_threads=self.threads > 1,
         )
-        ahead = blocks if self.threads == 1 else read_ahead(blocks)
-        encoded = map_ordered(self._encode, ahead, threads=self.threads)
+        encoded = map_ordered(self._encode, self._ahead(blocks), threads=self.threads)
         return rebatch(encoded, batch_size, drop_last=False)
+
+    def _ahead(self, blocks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        # A generator, so that no thread is started before somebody takes from it.
+        yield from blocks if self.threads == 1 else read_ahead(blocks)
 
     def _encode(self, block: pa.RecordBatch) -> Batch:
         return self.encoder.encode(pa.Table.from_batches([block]), labels=self.labels)
+
+    def _check(self, schemas: list[pa.Schema]) -> None:
+        """Raise DataError unless all files have the columns, of the kinds of the first file."""
+        kinds: dict[str, tuple[str, Path]] = {}
+        for path, schema in zip(self.paths, schemas, strict=True):
+            for name in self._columns:
+                if name not in schema.names:
+                    raise DataError(f"{path} has no column {name!r}{nearest(name, schema.names)}")
+                kind = kind_of(schema.field(name).type)
+                if kind == "nothing":
+                    continue
+                known, where = kinds.setdefault(name, (kind, path))
+                if kind != known:
+                    raise DataError(
+                        f"column {name!r} of {path} holds {kind} ({schema.field(name).type}), but "
+                        f"in {where} it holds {known}: write one of them anew, or read them apart"
+                    )
 
     def _wanted(self, schema: pa.Schema) -> list[str]:
         spec = self.encoder.spec
@@ -140,7 +157,3 @@ class ParquetExamples:
         wanted += [spec.label] if self.labels else []
         wanted += [n for n in (spec.group, spec.item, spec.time) if n in schema.names]
         return list(dict.fromkeys(wanted))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

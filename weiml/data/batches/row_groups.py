@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from weiml.errors import DataError
 
-__all__ = ["read_blocks", "read_footer"]
+__all__ = ["kind_of", "read_blocks", "read_footer"]
 
 LONG_GROUP = 1 << 19
 """Rows of a row group from which on its dictionaries cost more than they save: each block of it
@@ -29,6 +29,30 @@ def read_footer(path: Path) -> pq.FileMetaData:
         raise DataError(f"there is no file {path}") from None
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} is no whole Parquet file: {error}") from None
+    except OSError as error:  # a folder, one that may not be read
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def kind_of(type: pa.DataType) -> str:
+    """Return what values of a column are: columns of one kind can stand for each other.
+
+    ``text``, ``number`` (flags too), ``bytes``, ``nothing`` (all null); of other types their names,
+    of lists with the kind of their entries.
+    """
+    is_a = pa.types
+    if is_a.is_dictionary(type):
+        return kind_of(type.value_type)
+    if is_a.is_null(type):
+        return "nothing"
+    if is_a.is_string(type) or is_a.is_large_string(type) or is_a.is_string_view(type):
+        return "text"
+    if is_a.is_decimal(type) or (is_a.is_primitive(type) and not is_a.is_temporal(type)):
+        return "number"
+    if is_a.is_binary(type) or is_a.is_large_binary(type) or is_a.is_binary_view(type):
+        return "bytes"
+    if is_a.is_list(type) or is_a.is_large_list(type) or is_a.is_fixed_size_list(type):
+        return f"list of {kind_of(type.value_type)}"
+    return str(type).partition("[")[0]  # "timestamp", whatever its unit
 
 
 def read_blocks(
@@ -62,7 +86,7 @@ def read_blocks(
         if first >= stop or first + sum(groups) <= start:
             first += sum(groups)
             continue
-        kept = list(dictionaries) if max(groups) < LONG_GROUP else None
+        kept = [] if max(groups, default=0) >= LONG_GROUP else _texts(footer, dictionaries)
         with pq.ParquetFile(path, metadata=footer, memory_map=True, read_dictionary=kept) as file:
             for group, rows in enumerate(groups):
                 last = first + rows
@@ -75,6 +99,12 @@ def read_blocks(
                         if piece.num_rows:
                             yield piece
                 first = last
+
+
+def _texts(footer: pq.FileMetaData, columns: Sequence[str]) -> list[str]:
+    """Return which of the columns hold text in this file: only these can stay dictionaries."""
+    schema = footer.schema.to_arrow_schema()
+    return [name for name in columns if kind_of(schema.field(name).type) == "text"]
 
 
 def _decoded(

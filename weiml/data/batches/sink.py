@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow as pa
 from typing_extensions import override
 
 from weiml.data.batches.dataset import BatchDataset
-from weiml.data.batches.writing import publish, write_parts
+from weiml.data.batches.writing import folder_aside, publish, write_parts
 from weiml.data.sources import FeatureSink, SinkWriter
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch, FeatureEncoder, KeyNames
@@ -54,14 +53,10 @@ class BatchSink(FeatureSink):
         """Prepare the folder.
 
         Raises:
-            DataError: the examples are not encoded, or the folder is not empty.
+            DataError: the examples are not encoded, or the folder is not empty or cannot be made.
         """
         empty = Batch.from_arrow(schema.empty_table())
-        if self.folder.is_dir() and any(self.folder.iterdir()):
-            raise DataError(f"{self.folder} is not empty: datasets are written to a new folder")
-        aside = self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex[:12]}.writing")
-        aside.mkdir(parents=True)
-        return _BatchWriter(aside, self, empty)
+        return _BatchWriter(folder_aside(self.folder), self, empty)
 
 
 @dataclass
@@ -77,7 +72,7 @@ class _BatchWriter(SinkWriter):
     @override
     def commit(self, written: list[Any]) -> BatchDataset:
         manifests = written or [write_parts([self.empty], self.aside, self.sink.examples_per_part)]
-        whole = dict(manifests[0])
+        whole = dict(_of_same_columns(manifests))
         whole["parts"] = [part for manifest in manifests for part in manifest["parts"]]
         whole["num_examples"] = sum(manifest["num_examples"] for manifest in manifests)
         whole["counts"] = {
@@ -89,3 +84,16 @@ class _BatchWriter(SinkWriter):
     @override
     def abort(self) -> None:
         shutil.rmtree(self.aside, ignore_errors=True)
+
+
+def _of_same_columns(manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the first manifest that has examples; raise DataError if others are not like it."""
+    filled = [manifest for manifest in manifests if manifest["num_examples"]] or manifests[:1]
+    for manifest in filled:
+        for name in ("slots", "dense_names", "labels"):
+            if manifest[name] != filled[0][name]:
+                raise DataError(
+                    f"pieces of one dataset must have the same columns, got {name} "
+                    f"{filled[0][name]} and {manifest[name]}"
+                )
+    return filled[0]

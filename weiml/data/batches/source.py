@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -56,7 +57,9 @@ def read_ahead(items: Iterable[T], *, depth: int = 2) -> Iterator[T]:
     unwanted = threading.Event()
     reader = threading.Thread(target=_read, args=(items, waiting, unwanted), daemon=True)
     reader.start()
-    return _take(waiting, unwanted, reader)
+    taken = _take(waiting, unwanted, reader)
+    weakref.finalize(taken, unwanted.set)  # a generator that nobody began has no `finally`
+    return taken
 
 
 def _take(

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
+from weiml.data.batches.columns import check_columns
 from weiml.data.batches.dataset import ENCODER, FORMAT, MANIFEST, NAMES, BatchDataset
 from weiml.data.batches.gather import has_one_key
 from weiml.data.batches.rebatch import rebatch
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch, FeatureEncoder, FeatureSpec, KeyNames, feature_ids
 
-__all__ = ["publish", "write_batches", "write_parts"]
+__all__ = ["folder_aside", "publish", "write_batches", "write_parts"]
 
 
 def write_batches(
@@ -43,20 +44,37 @@ def write_batches(
         examples_per_part: also the unit of reading and of shuffling.
 
     Raises:
-        DataError: there is no batch, their columns differ, or the folder is not empty.
+        DataError: there is no batch, their columns differ, or the folder is not empty or cannot
+            be made.
     """
     if examples_per_part < 1:
         raise ConfigError(f"examples_per_part must be at least 1, got {examples_per_part}")
     target = Path(folder)
-    if target.is_dir() and any(target.iterdir()):
-        raise DataError(f"{target} is not empty: datasets are written to a new folder")
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.writing")
-    aside.mkdir(parents=True)
+    aside = folder_aside(target)
     try:
         manifest = write_parts(batches, aside, examples_per_part)
         return publish(aside, target, manifest, encoder, names)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def folder_aside(target: Path) -> Path:
+    """Make the folder in which a dataset is written before it gets its name, `target`.
+
+    Raises:
+        DataError: something is there already, or no folder can be made there.
+    """
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.writing")
+    try:
+        if target.is_dir():
+            if any(target.iterdir()):
+                raise DataError(f"{target} is not empty: datasets are written to a new folder")
+        elif target.exists() or target.is_symlink():
+            raise DataError(f"{target} is a file: datasets are written to a new folder")
+        aside.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"no dataset can be written to {target}: {error}") from None
+    return aside
 
 
 def publish(
@@ -66,7 +84,11 @@ def publish(
     encoder: FeatureEncoder | None,
     names: KeyNames | None,
 ) -> BatchDataset:
-    """Give a folder of parts its manifest and its name, and open it."""
+    """Give a folder of parts its manifest and its name, and open it.
+
+    Raises:
+        DataError: something of that name has appeared meanwhile.
+    """
     if encoder is not None:
         encoder.save(aside / ENCODER)
         manifest["spec"] = encoder.spec.to_mapping()
@@ -74,7 +96,10 @@ def publish(
     if names is not None:
         names.save(aside / NAMES)
     (aside / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    os.rename(aside, target)  # also replaces an empty folder
+    try:
+        os.rename(aside, target)  # also replaces an empty folder
+    except OSError as error:
+        raise DataError(f"{target} was taken while the dataset was written: {error}") from None
     return BatchDataset.open(target)
 
 
@@ -92,15 +117,9 @@ def write_parts(
     given = (Batch.from_arrow(b) if isinstance(b, pa.Table) else b for b in batches)
     parts: list[dict[str, Any]] = []
     totals = {"keys": 0, "positives": 0}
-    names: tuple[tuple[str, ...], tuple[str, ...]] | None = None
-    for batch in _rebatch_or_empty(given, examples_per_part):
-        batch.validate()
-        if names is not None and names != (batch.slots, batch.dense_names):
-            raise DataError(
-                f"batches of one dataset must have the same columns, got {names} and then "
-                f"{(batch.slots, batch.dense_names)}"
-            )
-        names = (batch.slots, batch.dense_names)
+    last: Batch | None = None
+    for batch in _rebatch_or_empty(_of_same_columns(given), examples_per_part):
+        last = batch
         path = folder / f"{prefix}-{len(parts):05d}.arrow"
         _write_part(batch, path)
         parts.append(
@@ -108,13 +127,14 @@ def write_parts(
         )
         totals["keys"] += int(batch.keys.size)
         totals["positives"] += int(np.count_nonzero(batch.labels[:, :1]))
-    if names is None:
+    if last is None:
         raise DataError("a dataset needs at least one batch, if only to know its columns")
     return {
         "format": FORMAT,
         "num_examples": sum(part["examples"] for part in parts),
-        "slots": names[0],
-        "dense_names": names[1],
+        "slots": last.slots,
+        "dense_names": last.dense_names,
+        "labels": last.labels.shape[1],
         "counts": totals,
         "parts": parts,
     }
@@ -124,6 +144,21 @@ def _feature_ids(spec: FeatureSpec) -> list[dict[str, str]]:
     """Return the ids of features as text: JSON's numbers hold 53 bits."""
     rows = feature_ids(spec).to_pylist()
     return [row | {"id": f"0x{row['id']:016x}"} for row in rows]
+
+
+def _of_same_columns(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield valid batches that are like the first one that has examples."""
+    known: Batch | None = None
+    for at, batch in enumerate(batches):
+        batch.validate()
+        if known is not None:
+            try:
+                check_columns(known, batch)
+            except DataError as error:
+                raise DataError(f"batch {at} does not go with those before it: {error}") from None
+        if known is None or (batch.num_examples and not known.num_examples):
+            known = batch.take(np.arange(min(batch.num_examples, 1)))  # lets go of the rest
+        yield batch
 
 
 def _rebatch_or_empty(batches: Iterator[Batch], size: int) -> Iterator[Batch]:

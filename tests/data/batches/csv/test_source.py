@@ -17,10 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from weiml.data import BatchSource, ClickGenerator, ClicksConfig, CsvExamples
+from weiml.data.batches.csv.blocks import open_csv
+from weiml.data.batches.csv.utf8 import all_utf8, is_utf8
 from weiml.data.datasets.clicks import CATEGORIES, NUMBERS
 from weiml.data.formats import BadRow
 from weiml.errors import ConfigError, DataError
@@ -36,6 +39,7 @@ from weiml.features import (
     Text,
 )
 from weiml.features.transforms import Log1p
+from weiml.ps.rows.memory import address_of
 
 SPEC = FeatureSpec(
     features=(
@@ -356,6 +360,65 @@ def test_headers_that_do_not_fit(tmp_path: Path, text: str, error: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file .*none.csv"):
         read(tmp_path / "none.csv")
+    with pytest.raises(DataError, match=f"{tmp_path} cannot be read: .*directory"):
+        read(tmp_path)
+    for path in (f"memory://{tmp_path}/none.csv", f"file://{tmp_path}/none.csv"):
+        with pytest.raises(DataError, match="no file .*none.csv"):
+            list(CsvExamples(path, ENCODER).iter_batches(1))
+    with pytest.raises(ConfigError, match="nosuch://x cannot be opened: .*fsspec"):
+        list(CsvExamples("nosuch://x", ENCODER).iter_batches(1))
+
+
+class _Locked(MemoryFileSystem):
+    """Opens files to those who know the word, as object stores do."""
+
+    protocol = "locked"
+    cachable = False
+
+    def __init__(self, word: str = "", **options: Any) -> None:
+        super().__init__(**options)
+        self.word = word
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.removeprefix("locked:/")))
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if self.word != "sesame":
+            raise PermissionError(f"{path} is locked")
+        return super()._open(path, mode, **options)
+
+
+def test_options_of_the_file_system(rows: list[list[str]], tmp_path: Path) -> None:
+    fsspec.register_implementation("locked", _Locked, clobber=True)
+    fsspec.filesystem("memory").pipe_file("/clicks/more.csv", write(tmp_path / "x.csv", rows))
+    path = "locked://clicks/more.csv"
+    source = pickle.loads(pickle.dumps(CsvExamples(path, ENCODER, storage={"word": "sesame"})))
+    assert source.num_examples == 40
+    assert_same(next(source.iter_batches(100)), ENCODER.encode(table_of(rows)))
+    with pytest.raises(DataError, match="more.csv cannot be read: .*is locked"):
+        list(CsvExamples(path, ENCODER).iter_batches(1))
+
+
+def test_a_worker_opens_only_files_in_which_its_rows_stand(
+    tmp_path: Path, rows: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{i}.csv" for i in range(4)]
+    for i, path in enumerate(paths):
+        write(path, rows[i * 10 : i * 10 + 10] if i != 2 else [])
+    source = CsvExamples(paths, ENCODER)
+    assert source.num_examples == 30
+    opened: list[str] = []
+
+    def noted(path: str, **given: Any) -> Any:
+        opened.append(Path(path).name)
+        return open_csv(path, **given)
+
+    monkeypatch.setattr("weiml.data.batches.csv.source.open_csv", noted)
+    got = [list(source.iter_batches(7, worker=w, num_workers=2)) for w in range(2)]
+    assert opened == ["0.csv", "1.csv", "1.csv", "3.csv"]
+    expected = ENCODER.encode(table_of([*rows[:20], *rows[30:]]))
+    assert_same(Batch.concat([*got[0], *got[1]]), expected)
 
 
 def test_a_file_without_rows_and_without_labels(tmp_path: Path, rows: list[list[str]]) -> None:
@@ -367,11 +430,52 @@ def test_a_file_without_rows_and_without_labels(tmp_path: Path, rows: list[list[
     assert_same(batch, ENCODER.encode(table_of(rows), labels=False))
 
 
-def test_invalid_text_is_named(tmp_path: Path, rows: list[list[str]]) -> None:
+GARBLED = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\xe2\x82"]
+
+
+@pytest.mark.parametrize("column", ["user_id", "city", "genres", "title", "item_id"])
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_row_of_invalid_text_is_bad(
+    tmp_path: Path, rows: list[list[str]], column: str, quoted: bool
+) -> None:
+    """In categories too: two bytes that are no text would otherwise be two keys like others."""
     path = tmp_path / "rows.csv"
-    path.write_bytes(write(path, rows).replace(b"T w", b"T \xff"))
-    with pytest.raises(DataError, match="column 'title' is not UTF-8"):
+    lines = write(path, rows).splitlines(keepends=True)
+    fields = b"1,u\xc3\xa9,,x,1,1,1,a|b,t,7,3".split(b",")  # what is valid beside it stays valid
+    at = COLUMNS.index(column)
+    raw = []
+    for garbled in GARBLED:
+        field = b'"a,' + garbled + b'""b"' if quoted else b"a" + garbled
+        raw.append(b",".join([*fields[:at], field, *fields[at + 1 :]]) + b"\n")
+    path.write_bytes(b"".join([*lines[:11], *raw, *lines[11:]]))
+    with pytest.raises(DataError, match=f"rows.csv, line 12: column '{column}' is not UTF-8"):
         read(path)
+    seen: list[BadRow] = []
+    assert_same(read(path, on_bad=seen.append, block_bytes=300), ENCODER.encode(table_of(rows)))
+    assert [row.place for row in seen] == [f"{path}, line {12 + i}" for i in range(len(GARBLED))]
+    assert [row.raw + b"\n" for row in seen] == raw
+    assert {row.reason for row in seen} == {f"column '{column}' is not UTF-8"}
+
+
+def test_invalid_text_in_columns_that_are_skipped_is_nobodys(
+    tmp_path: Path, rows: list[list[str]]
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(write(path, rows).replace(b",-,", b",\xff,"))
+    assert_same(read(path), ENCODER.encode(table_of(rows)))
+
+
+@given(st.binary(max_size=12) | st.text(max_size=5).map(str.encode))
+@settings(max_examples=500)
+def test_utf8_is_what_python_decodes(data: bytes) -> None:
+    try:
+        data.decode()
+        valid = True
+    except UnicodeDecodeError:
+        valid = False
+    text = np.frombuffer(data + bytes([0x80]) * 64, np.uint8)
+    assert is_utf8(address_of(text), len(data)) == valid
+    assert all_utf8(text, len(data)) == valid
 
 
 @pytest.mark.parametrize(

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import fsspec
 import numpy as np
-import pyarrow as pa
 
 from weiml.data.batches.csv.rows import RowEnds, count_lines, find_row_ends, first_row_end
 from weiml.data.batches.csv.words import PADDING
-from weiml.errors import DataError
+from weiml.data.formats.compression import decompressed, split_suffix
+from weiml.errors import ConfigError, DataError
 from weiml.ps.rows.memory import address_of
 
 __all__ = ["Block", "CsvFile", "open_csv"]
 
 _BOM = b"\xef\xbb\xbf"
 _LF, _CR = 10, 13
-_CODECS = {".gz": "gzip", ".zst": "zstd"}
 LONGEST_ROW = 1 << 26
 """Bytes; what is longer is taken for a quote that is never closed."""
 
@@ -59,7 +57,12 @@ class CsvFile:
 
 
 def open_csv(
-    path: str, *, delimiter: str, columns: Sequence[str] | None, block_bytes: int
+    path: str,
+    *,
+    delimiter: str,
+    columns: Sequence[str] | None,
+    block_bytes: int,
+    storage: Mapping[str, Any] | None = None,
 ) -> CsvFile:
     """Open a local file, or any that fsspec knows; ``.gz``, ``.zst`` and ``.bz2`` are unpacked.
 
@@ -68,11 +71,13 @@ def open_csv(
         delimiter: one ASCII character.
         columns: of a file without header; None: the first row names them.
         block_bytes: about the size of a block.
+        storage: options of the file system, as fsspec takes them.
 
     Raises:
         DataError: there is no such file, or its header cannot be read.
+        ConfigError: the file system is not known.
     """
-    file = _opened(path)
+    file = _opened(path, storage or {})
     reader = _Reader(path, file, ord(delimiter), block_bytes)
     try:
         names = tuple(columns) if columns is not None else reader.header()
@@ -84,18 +89,21 @@ def open_csv(
     return CsvFile(names, reader.blocks())
 
 
-def _opened(path: str) -> Any:
-    """Return a binary file of the unpacked bytes."""
+def _opened(path: str, storage: Mapping[str, Any]) -> Any:
+    """Return a binary file of the bytes as they are kept."""
     try:
-        file = fsspec.open(path, "rb").open() if "://" in path else io.FileIO(path)
+        if "://" in path or "::" in path:
+            fs, name = fsspec.core.url_to_fs(path, **storage)
+            return fs.open(name, "rb")
+        return io.FileIO(path)
     except FileNotFoundError:
         raise DataError(f"there is no file {path}") from None
-    if path.endswith(".bz2"):
-        return bz2.BZ2File(file)
-    for suffix, codec in _CODECS.items():
-        if path.endswith(suffix):
-            return pa.CompressedInputStream(pa.PythonFile(file, mode="r"), codec)
-    return file
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be opened: {error}; its fsspec implementation must be installed"
+        ) from None
 
 
 class _Reader:
@@ -103,6 +111,7 @@ class _Reader:
 
     def __init__(self, path: str, file: Any, delimiter: int, block_bytes: int) -> None:
         self._path, self._file, self._delimiter = path, file, delimiter
+        self._plain: Any = decompressed(file, split_suffix(path)[1])
         self._block_bytes = block_bytes
         self._rest = np.empty(0, np.uint8)
         self._row, self._line = 0, 1
@@ -161,11 +170,11 @@ class _Reader:
         view = text.data
         try:
             while used < size and not self._ended:
-                count = self._file.readinto(view[used:size])
+                count = self._plain.readinto(view[used:size])
                 self._ended = not count
                 used += count or 0
-        except (OSError, EOFError) as error:
-            raise DataError(f"{self._path} is damaged or cut short: {error}") from None
+        except (OSError, DataError) as error:
+            raise DataError(f"{self._path} cannot be read: {error}") from None
         if not self._started:
             self._started = True
             if text[:3].tobytes() == _BOM and used >= 3:

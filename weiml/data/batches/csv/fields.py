@@ -12,6 +12,7 @@ import numpy as np
 
 from weiml.data.batches.csv.numbers import parse_integer, parse_number
 from weiml.data.batches.csv.rows import QUOTE, byte_at, closing_quote, next_separator
+from weiml.data.batches.csv.utf8 import is_utf8
 from weiml.data.batches.csv.words import find_bytes, load_word, separators, trailing_zeros
 from weiml.hashing import text_id
 from weiml.hashing.memory import store_u64
@@ -20,6 +21,7 @@ from weiml.ps.rows.memory import move_bytes
 __all__ = [
     "FEW",
     "FLAG",
+    "GARBLED",
     "INTEGER",
     "KEY",
     "MANY",
@@ -34,8 +36,9 @@ __all__ = [
 
 SKIP, KEY, NUMBER, INTEGER, FLAG, TEXT = range(6)
 """What becomes of a field: nothing; uint64; float64; int64; float64 0 or 1; address and size."""
-FEW, MANY, OPEN, MISSING = range(1, 5)
-"""Why a row is bad: too few or too many fields, an open quote, a needed field is empty."""
+FEW, MANY, OPEN, MISSING, GARBLED = range(1, 6)
+"""Why a row is bad: too few or too many fields, an open quote, a needed field is empty or, being a
+key or text, is not UTF-8."""
 
 _ONE, _ZERO = np.uint64(1), np.uint64(0)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -90,6 +93,11 @@ def _store(
     return _STORED if flag >= 0 else _SLOW
 
 
+@numba.njit(inline="always")
+def _is_garbled(kind: int, address: int, size: int) -> bool:
+    return kind in (KEY, TEXT) and not is_utf8(address, size)
+
+
 @numba.njit(nogil=True, cache=True)
 def _unquote(
     address: int, start: int, close: int, stop: int, room: int, used: int
@@ -131,6 +139,7 @@ def parse_rows(
     size: int,
     delimiter: np.uint8,
     quoted: bool,
+    clean: bool,
     kinds: np.ndarray,
     required: np.ndarray,
     seeds: np.ndarray,
@@ -149,6 +158,7 @@ def parse_rows(
         size: of the text.
         delimiter: a byte.
         quoted: whether there are quotes at all.
+        clean: whether all of it is UTF-8; if not, each key and text is looked at.
         kinds: int64 ``(F,)``, what becomes of each field.
         required: bool ``(F,)``, whether a number must be there.
         seeds: uint64 ``(F,)``, under which keys are hashed.
@@ -199,6 +209,8 @@ def parse_rows(
                     slows += 1
                 elif outcome != _STORED and reason == 0:
                     reason, reason_field = outcome, field
+                elif not clean and reason == 0 and _is_garbled(kinds[field], at, length):
+                    reason, reason_field = GARBLED, field
             field += 1
             start = place + 1
             if place >= size or byte_at(address + place) != delimiter:

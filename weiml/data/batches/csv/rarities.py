@@ -88,6 +88,8 @@ class Rarities:
         where = f"column {self._columns[field]!r}" if field < len(self._columns) else "a last field"
         if reason == fields.OPEN:
             return f"{where}: its quote is never closed"
+        if reason == fields.GARBLED:
+            return f"{where} is not UTF-8"
         return f"{where} is empty and must not be"
 
     def _raw(self, start: int, stop: int | None) -> bytes:

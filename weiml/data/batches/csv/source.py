@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from weiml.data.batches.csv.plan import ColumnPlan, ParsedBlock
 from weiml.data.batches.rebatch import rebatch
 from weiml.data.batches.source import read_ahead
 from weiml.data.formats import BadRow, OnBadRow
+from weiml.data.formats.compression import split_suffix
 from weiml.data.ordered import map_ordered
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch, Binary, Categorical, Feature, FeatureEncoder, Text
@@ -36,7 +38,8 @@ class CsvExamples:
     Fields are hashed and read where they stand; the batches are those that the encoder makes of the
     same columns in a table (text for categories and text, float64 for numbers). An empty field is
     missing, quoted or not. The columns of the label and of the time must not be empty. A flag is
-    ``0``, ``1``, ``true`` or ``false``.
+    ``0``, ``1``, ``true`` or ``false``. Categories and text that are not UTF-8 make a row bad;
+    columns that are skipped may hold anything.
 
     Args:
         paths: one file or several, local or of any file system that fsspec knows; ``.gz``,
@@ -50,6 +53,7 @@ class CsvExamples:
             error. Called in the caller's thread, in the rows' order.
         threads: how many read fields.
         block_bytes: of text that one thread reads at a time.
+        storage: options of the file system, as fsspec takes them: keys, endpoint.
 
     Raises:
         ConfigError: a knob is out of its range.
@@ -72,6 +76,7 @@ class CsvExamples:
         on_bad: OnBadRow | None = None,
         threads: int = 2,
         block_bytes: int = BLOCK_BYTES,
+        storage: Mapping[str, Any] | None = None,
     ) -> None:
         given = [paths] if isinstance(paths, (str, Path)) else list(paths)
         self.paths = tuple(str(path) for path in given)
@@ -80,6 +85,7 @@ class CsvExamples:
         self.delimiter, self.list_delimiter = delimiter, list_delimiter
         self.labels, self.on_bad = labels, on_bad
         self.threads, self.block_bytes = threads, block_bytes
+        self.storage = dict(storage or {})
         self._check()
         if encoder.spec.transforms:
             raise ConfigError(
@@ -140,14 +146,22 @@ class CsvExamples:
                 f"batch_size must be at least 1 and worker from 0 to num_workers - 1, got "
                 f"batch_size = {batch_size}, worker = {worker}, num_workers = {num_workers}"
             )
-        ranges = [(0, _ALL)] * len(self.paths)
-        if num_workers > 1:
-            share = self.num_examples // num_workers
-            ends = np.cumsum((0, *self._sizes)).tolist()
-            ranges = [(worker * share - at, (worker + 1) * share - at) for at in ends[:-1]]
-        return rebatch(self._pieces(ranges), batch_size, drop_last=False)
+        return rebatch(self._pieces(self._ranges(worker, num_workers)), batch_size, drop_last=False)
 
-    def _pieces(self, ranges: list[tuple[int, int]]) -> Iterator[Batch]:
+    def _ranges(self, worker: int, num_workers: int) -> list[tuple[str, int, int]]:
+        """Return the files in which a worker's rows stand, and from which to which row of each."""
+        if num_workers == 1:
+            return [(path, 0, _ALL) for path in self.paths]
+        share = self.num_examples // num_workers
+        first, last = worker * share, (worker + 1) * share
+        ranges = []
+        for path, size in zip(self.paths, self._sizes, strict=True):
+            if max(first, 0) < min(last, size):
+                ranges.append((path, first, last))
+            first, last = first - size, last - size
+        return ranges
+
+    def _pieces(self, ranges: list[tuple[str, int, int]]) -> Iterator[Batch]:
         """Yield the good ones of the rows between two numbers in each file."""
         for batch, bad in map_ordered(self._encode, self._work(ranges), threads=self.threads):
             for row in bad:
@@ -157,17 +171,15 @@ class CsvExamples:
             if batch.num_examples:
                 yield batch
 
-    def _work(self, ranges: list[tuple[int, int]]) -> Iterator[_Work]:
-        for path, (start, stop) in zip(self.paths, ranges, strict=True):
-            if stop <= 0:
-                return
+    def _work(self, ranges: list[tuple[str, int, int]]) -> Iterator[_Work]:
+        for path, start, stop in ranges:
             file = self._open(path)
             plan = ColumnPlan(self.encoder.spec, file.columns, labels=self.labels)
-            packed = path.endswith((".gz", ".zst", ".bz2"))
+            packed = split_suffix(path)[1] is not None
             for block in read_ahead(file.blocks) if packed else file.blocks:
                 if block.row >= stop:
                     break
-                if block.row + block.rows >= start:
+                if block.row + block.rows > start:
                     yield _Work(plan, block, start, stop)
 
     def _encode(self, work: _Work) -> tuple[Batch, list[BadRow]]:
@@ -211,7 +223,11 @@ class CsvExamples:
 
     def _open(self, path: str) -> CsvFile:
         return open_csv(
-            path, delimiter=self.delimiter, columns=self.columns, block_bytes=self.block_bytes
+            path,
+            delimiter=self.delimiter,
+            columns=self.columns,
+            block_bytes=self.block_bytes,
+            storage=self.storage,
         )
 
     def _check(self) -> None:
