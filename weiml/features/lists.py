@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weiml.errors import DataError
+from weiml.features.numbers import floats_of
 from weiml.features.slots import SlotKeys, list_lengths
 from weiml.features.types import Feature, Sequence, SparseContinuous
 from weiml.hashing import TypeTag, feature_seed, hash_values, padding_id
@@ -32,7 +33,7 @@ def sparse_continuous_slot(
     kind = values.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
         raise DataError(f"feature {feature.name!r}: values must be numbers, got {kind}")
-    wide = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    wide = floats_of(values)
     with np.errstate(over="ignore"):
         x = wide.astype(np.float32)
     kept = np.isfinite(x)
