@@ -96,3 +96,26 @@ def test_forms_of_one_type_have_one_name() -> None:
     assert type_text(pa.struct({"a": pa.map_(pa.string(), pa.int8())})) == (
         "struct<a: map<string, int8>>"
     )
+
+
+@pytest.mark.parametrize("nulls", [False, True])
+def test_maps_of_a_slice_count_its_own_entries(nulls: bool) -> None:
+    kind = pa.map_(pa.string(), pa.int64())
+    rows = [[("a", 1)], [("b", 2), ("x", 9)], None if nulls else [], [("c", 3)], [("d", 4)]]
+    array = pa.array(rows, kind)
+    for start in range(6):
+        for length in range(6 - start):
+            column = ColumnStatistics(type_text(kind))
+            column.add(array.slice(start, length))
+            own = [entry for row in rows[start : start + length] for entry in row or ()]
+            assert sorted(column.parts["key"].values.top(9)) == sorted((k, 1) for k, _ in own)
+            assert column.parts["value"].count == len(own)
+            assert column.lengths.count == sum(r is not None for r in rows[start : start + length])
+
+
+def test_views_are_the_type_that_they_are_views_of() -> None:
+    for plain, view in ((pa.string(), pa.string_view()), (pa.binary(), pa.binary_view())):
+        column = ColumnStatistics(type_text(plain))
+        column.add(pa.array(["a", None, "a longer text than twelve"], plain))
+        column.add(pa.array(["a", None, "another text of more letters"], view))
+        assert (column.count, column.missing, column.distinct.count()) == (6, 2, 3)
