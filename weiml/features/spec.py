@@ -178,8 +178,8 @@ def _check_transforms(transforms: Iterable[Transform]) -> None:
     for transform in transforms:
         if isinstance(transform, TargetMean):
             raise ConfigError(
-                f"transforms must not hold a TargetMean, got one of {transform.columns}: an encoder "
-                "gives training examples means that count their own labels. Use "
+                f"transforms must not hold a TargetMean, got one of {transform.columns}: an "
+                "encoder gives training examples means that count their own labels. Use "
                 "weiml.features.transforms.fit_transform_out_of_fold on the training tables first, "
                 "and what it fits on all others; let the features read its column"
             )

@@ -6,9 +6,10 @@ With a and b the shares of the same bins in the reference and in what is compare
     L∞  = max |b − a|
     JS  = ½ Σ a log₂(a / m) + ½ Σ b log₂(b / m),  m = (a + b) / 2      in [0, 1]
 
-Bins of numbers lie between the reference's quantiles, piles of equal ones apart; those of other features are the most frequent
-values of both sides, one for the rest, and one for values that are new, which is told only while
-the reference's values are all kept. Missing values are a bin of their own. Customary bounds:
+Bins of numbers lie between the reference's quantiles, piles of equal numbers apart; those of other
+features are the most frequent values of both sides, one for the rest, and one for values that are
+new, which is told only while the reference's values are all kept. Missing values are a bin of their
+own. Customary bounds:
 PSI under 0.1 no change, 0.1 to 0.25 some, above 0.25 a great one (as of credit scoring; N. Siddiqi,
 "Credit Risk Scorecards", 2006); L∞ 0.05 to 0.1; JS 0.05. JS is the square of the distance of
 D. M. Endres and J. E. Schindelin (2003).
