@@ -130,7 +130,7 @@ def distinct_values(table: pa.Table, feature: Feature) -> pa.Array | None:
     if isinstance(feature, Binary):
         return pa.array([True])
     if isinstance(feature, Text):
-        column = tokenize(column.cast(pa.string()), feature.max_tokens)[0]
+        column = tokenize(feature.name, column.cast(pa.string()), feature.max_tokens)[0]
     elif isinstance(feature, SparseBinary | Sequence):
         column = pc.list_flatten(column)
     elif isinstance(feature, SparseContinuous):

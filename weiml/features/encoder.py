@@ -151,7 +151,8 @@ class FeatureEncoder:
         except DataError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} is not an encoder file: {error!r}") from None
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            raise DataError(f"{path} is not an encoder file: {reason}") from None
         return encoder
 
     def _fitted(self) -> dict[str, Scale]:
