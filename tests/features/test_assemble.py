@@ -124,3 +124,13 @@ def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str) -> No
 def test_lengths_that_would_lead_astray_are_refused(slot: SlotKeys, message: str) -> None:
     with pytest.raises(DataError, match=f"slot 'city'.*{message}"):
         fitted().assemble(columns(slots=dict(columns().slots) | {"city": slot}))
+
+
+def test_numbers_beyond_float32_are_missing() -> None:
+    encoder = FeatureEncoder(FeatureSpec(features=(Continuous("x"), Continuous("y"))))
+    encoder.fit(pa.table({"x": [1.0, 2.0, 3.0], "y": [0.0, 0.0, 1.0]}))
+    rare = pa.table({"x": [1e300, -1e300, np.inf, None, 2.0], "y": [0.0] * 5})
+    batch = encoder.encode(rare, labels=False)
+    assert batch.dense[:, 0].tolist() == [0.0] * 5
+    assert np.isfinite(batch.dense).all()
+    assert (batch.dense[:, 1] != 0).all()

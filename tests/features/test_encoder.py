@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -324,3 +326,89 @@ def test_transforms_of_a_spec_come_before_its_features_and_travel_with_it(tmp_pa
         part.fitted()
     with pytest.raises(ConfigError, match="unknown transform 'lgo1p'"):
         FeatureSpec.from_mapping(tree | {"transforms": [{"type": "lgo1p", "column": "price"}]})
+
+
+def prepared_spec(*features: dict[str, Any]) -> FeatureSpec:
+    transform = {"type": "quantile", "column": "price", "buckets": 2, "output": "bucket"}
+    bucket = {"type": "categorical", "name": "bucket"}
+    return FeatureSpec.from_mapping({"transforms": [transform], "features": [bucket, *features]})
+
+
+@pytest.mark.parametrize("continuous", [0, 1])
+def test_only_continuous_features_take_a_pass_after_the_transforms(continuous: int) -> None:
+    passes = 0
+
+    class Tables:
+        def __iter__(self) -> Iterator[pa.Table]:
+            nonlocal passes
+            passes += 1
+            return iter([pa.table({"price": [1.0, 2.0]}), pa.table({"price": [8.0, 9.0]})])
+
+    spec = prepared_spec(*[{"type": "continuous", "name": "price"}][:continuous])
+    encoder = FeatureEncoder(spec).fit(Tables())
+    assert passes == 1 + continuous
+    keys = encoder.encode(pa.table({"price": [1.0, 1.5, 9.0]}), labels=False).keys.tolist()
+    assert keys[0] == keys[1] != keys[2]
+    parts = [FeatureEncoder(spec).accumulator() for _ in range(2)]
+    for part, table in zip(parts, Tables(), strict=True):
+        part.add(table)
+    parts[0].merge(parts[1])
+    if not continuous:
+        assert parts[0].then() is None
+        table = pa.table({"price": [1.0, 1.5, 9.0]})
+        assert parts[0].fitted().encode(table, labels=False).keys.tolist() == keys
+
+
+def damaged(tree: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {key: value for key, value in (tree | changes).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prepared": None}, "not of the spec's transforms"),
+        ({"prepared": []}, "cannot be read"),
+        ({"prepared": {"transform": {"type": "log1p", "column": "x"}, "state": {}}}, "not of the"),
+        ({"scales": None}, "KeyError"),
+        ({"scales": []}, r"must be of \['price'\], got \[\]"),
+        ({"scales": {}}, r"must be of \['price'\], got \[\]"),
+        ({"scales": {"prize": {}}}, r"got \['prize'\]"),
+        ({"scales": {"price": 1}}, "not an encoder file"),
+        ({"scales": {"price": {"mean": 0, "deviation": 1}}}, "boundaries"),
+        ({"scales": {"price": {"mean": "x", "deviation": 1, "boundaries": []}}}, "not an encoder"),
+        ({"scales": {"price": {"mean": 0, "deviation": 0, "boundaries": []}}}, "scale of 'price'"),
+        ({"scales": {"price": {"mean": 0, "deviation": 1, "boundaries": [2, 1]}}}, "is none"),
+        ({"spec": {"features": []}}, "at least one feature"),
+        ({"spec": 5}, "not an encoder file"),
+    ],
+)
+def test_files_that_do_not_fit_their_spec_are_refused(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "encoder.json"
+    table = pa.table({"price": [1.0, 2.0, 8.0, 9.0]})
+    encoder = FeatureEncoder(prepared_spec({"type": "continuous", "name": "price"})).fit(table)
+    encoder.save(file)
+    tree = json.loads(file.read_text())
+    file.write_text(json.dumps(damaged(tree)))
+    loaded = FeatureEncoder.load(file)
+    assert (
+        loaded.encode(table, labels=False).dense == encoder.encode(table, labels=False).dense
+    ).all()
+    file.write_text(json.dumps(damaged(tree, **changes)))
+    with pytest.raises(DataError, match=message) as raised:
+        FeatureEncoder.load(file)
+    assert str(file) in str(raised.value)
+
+
+def test_transforms_that_the_spec_has_not_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "encoder.json"
+    FeatureEncoder(FeatureSpec(features=(Categorical("c"),))).save(file)
+    fitted = FeatureEncoder(prepared_spec()).fit(pa.table({"price": [1.0]}))._prepared
+    assert fitted is not None
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"prepared": fitted.to_mapping()}))
+    with pytest.raises(DataError, match="not of the spec's transforms"):
+        FeatureEncoder.load(file)
+    file.write_text("[]")
+    with pytest.raises(DataError, match="not an encoder file"):
+        FeatureEncoder.load(file)

@@ -132,7 +132,11 @@ def test_batches_have_values_whether_or_not_they_have_entries(data: Entries) -> 
     [
         (NUMBERS, {"tfidf": [["x"]]}, "'tfidf'.*are not .key, value.*name it with values="),
         (NUMBERS, {"tfidf": [1.0]}, "'tfidf' is SparseContinuous and must hold maps"),
-        (NUMBERS, {"tfidf": [[{"k": "x", "v": "y"}]]}, "'tfidf': values must be numbers, got str"),
+        (
+            NUMBERS,
+            {"tfidf": [[{"key": "x", "value": "y"}]]},
+            "'tfidf': values must be numbers, got str",
+        ),
         (PARALLEL, {"tfidf": [["x"]]}, "column 'weights' is missing"),
         (PARALLEL, {"tfidf": [["x"]], "weights": [1.0]}, "both columns must be lists"),
         (
@@ -225,3 +229,12 @@ def test_lists_of_fixed_size() -> None:
 def test_specs_that_cannot_be_are_named(make: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_fields_of_entries_are_found_by_name() -> None:
+    turned = pa.struct({"value": pa.int64(), "key": pa.int64()})
+    batch = encode(pa.table({"tfidf": pa.array([[(3, 7)]], pa.list_(turned))}), NUMBERS)
+    assert cells(batch, "tfidf") == [[(hash_key("tfidf", 7, TypeTag.SPARSE_CONTINUOUS), 3.0)]]
+    other = pa.struct({"id": pa.int64(), "weight": pa.int64()})
+    with pytest.raises(DataError, match=r"are not \(key, value\)"):
+        encode(pa.table({"tfidf": pa.array([[(3, 7)]], pa.list_(other))}), NUMBERS)

@@ -19,6 +19,7 @@ from weiml.features import (
     SparseContinuous,
     Text,
 )
+from weiml.features.transforms import Chain, Fill, TargetMean, Together, Transform
 
 SPEC = FeatureSpec(
     features=(
@@ -119,3 +120,23 @@ def test_missing_file_and_bad_names() -> None:
         FeatureSpec(
             features=(Categorical("a"), Continuous("x")), crosses=(Cross("c", of=("a", "x")),)
         )
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        TargetMean(("item",), fold_by="user"),
+        Chain(Fill("x", value=0.0), TargetMean(("item",))),
+        Together(Fill("x", value=0.0), Chain(TargetMean(("item",)))),
+    ],
+)
+def test_means_of_the_label_are_refused_as_transforms(leak: Transform) -> None:
+    features = (Continuous("item_mean"),)
+    with pytest.raises(ConfigError, match="fit_transform_out_of_fold"):
+        FeatureSpec(features=features, transforms=(Fill("y", value=0.0), leak))
+    tree = {
+        "features": [{"type": "continuous", "name": "item_mean"}],
+        "transforms": [leak.to_mapping()],
+    }
+    with pytest.raises(ConfigError, match=r"feed\.toml.*out_of_fold"):
+        FeatureSpec.from_mapping(tree, where="feed.toml")

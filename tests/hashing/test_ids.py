@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -135,3 +137,29 @@ def test_narrow_floats_end_where_they_melt_together() -> None:
 
 def test_minus_zero_is_zero() -> None:
     assert hash_key("f", -0.0) == hash_key("f", 0) == int(hash_values("f", pa.array([-0.0]))[0])
+
+
+@pytest.mark.parametrize("value", [b"a", bytearray(b"a"), Decimal("5"), 5j, (5,), object()])
+def test_values_of_types_without_ids_are_told(value: Any) -> None:
+    with pytest.raises(DataError, match=f"'f': a {type(value).__name__} has no id"):
+        hash_key("f", value)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_floats_of_numpy_have_ids_as_far_as_columns_of_them(kind: type[np.floating]) -> None:
+    limit = 2 ** (np.finfo(kind).nmant + 1)
+    for number in (kind(limit), kind(-limit), kind(0), kind("nan")):
+        assert hash_key("f", number) == hash_values("f", pa.array(np.array([number])))[0]
+    for value in (hash_key, lambda f, x: hash_values(f, pa.array(np.array([x])))):
+        with pytest.raises(DataError, match="has no id"):
+            value("f", kind(2) * kind(limit))
+
+
+def test_subclasses_count_as_what_they_hold() -> None:
+    class Colour(str, Enum):  # noqa: UP042 - whose str() is 'Colour.RED'
+        RED = "red"
+
+    assert hash_key("f", Colour.RED) == hash_key("f", "red")
+    assert hash_key("f", TypeTag.TEXT) == hash_key("f", 3) == hash_key("f", np.uint8(3))
+    assert hash_key("f", np.str_("3")) == hash_key("f", 3)
+    assert hash_key("f", np.bool_(True)) == hash_key("f", "true")

@@ -11,7 +11,7 @@ import pytest
 
 # The one list; docs/ARCHITECTURE.md shows the same. Names of one line stand in order too.
 LAYERS = (
-    ("errors", "config", "hashing", "cluster"),
+    ("errors", "config", "files", "hashing", "cluster"),
     ("features",),
     ("ps",),
     ("data",),

@@ -133,7 +133,7 @@ def _known(read: Mapping[str, T], name: str) -> T:
 
 
 def _dense(columns: list[np.ndarray], scales: list[Scale], num_examples: int) -> np.ndarray:
-    """Return the standardised columns: float32 ``(B, D)``, 0 where NaN."""
+    """Return the standardised columns: float32 ``(B, D)``, 0 where NaN or beyond float32."""
     out = np.empty((num_examples, len(columns)), np.float32)
     arrays = [np.ascontiguousarray(column, np.float64) for column in columns]
     means = np.array([scale.mean for scale in scales], np.float64)
@@ -221,4 +221,6 @@ def _standardise(
             address, mean, deviation = addresses[d], means[d], deviations[d]
             for b in range(first, last):
                 x = (load_f64(address + 8 * b) - mean) / deviation
-                out[b, d] = np.float32(x) if x == x else _ZERO
+                y = np.float32(x)
+                # NaN and what is beyond float32 minus itself is no 0.
+                out[b, d] = y if y - y == _ZERO else _ZERO

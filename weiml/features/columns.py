@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from weiml.config import nearest
 from weiml.errors import DataError
 from weiml.features.lists import entries_of, sequence_slot, sparse_continuous_slot
+from weiml.features.numbers import floats_of, seconds_of
 from weiml.features.slots import (
     SlotKeys,
     categorical_slot,
@@ -113,11 +114,7 @@ def read_numbers(table: pa.Table, feature: Continuous) -> np.ndarray:
     """
     column = column_of(table, feature.name)
     check_column(feature, column.type)
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.int8())
-    if not pa.types.is_float64(column.type):
-        column = column.cast(pa.float64())
-    return column.to_numpy(zero_copy_only=False)
+    return floats_of(column)
 
 
 def distinct_values(table: pa.Table, feature: Feature) -> pa.Array | None:
@@ -133,7 +130,7 @@ def distinct_values(table: pa.Table, feature: Feature) -> pa.Array | None:
     if isinstance(feature, Binary):
         return pa.array([True])
     if isinstance(feature, Text):
-        column = tokenize(column.cast(pa.string()), feature.max_tokens)[0]
+        column = tokenize(feature.name, column.cast(pa.string()), feature.max_tokens)[0]
     elif isinstance(feature, SparseBinary | Sequence):
         column = pc.list_flatten(column)
     elif isinstance(feature, SparseContinuous):
@@ -163,7 +160,7 @@ def _labels(spec: FeatureSpec, table: pa.Table) -> np.ndarray:
     column = column_of(table, spec.label)
     if not _is_number(column.type):
         raise DataError(f"label column {spec.label!r} must hold numbers, got {column.type}")
-    values = column.cast(pa.float32()).to_numpy(zero_copy_only=False)
+    values = floats_of(column, np.float32)
     if np.isnan(values).any():
         raise DataError(f"label column {spec.label!r} has missing values")
     return values.reshape(-1, 1)
@@ -174,14 +171,14 @@ def _ids(table: pa.Table, name: str) -> np.ndarray | None:
 
 
 def _times(table: pa.Table, name: str) -> np.ndarray | None:
-    """Return a column of times as int64 ``(B,)`` seconds, fractions cut off timestamps."""
+    """Return a column of times as int64 ``(B,)`` seconds, timestamps rounded down."""
     if name not in table.column_names:
         return None
     column = column_of(table, name)
     if column.null_count:
         raise DataError(f"time column {name!r} has {column.null_count} missing values")
     if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("s", column.type.tz), safe=False)
+        column = seconds_of(column)
     elif not _is_number(column.type):
         raise DataError(f"time column {name!r} must hold seconds or timestamps, got {column.type}")
     try:

@@ -8,9 +8,11 @@ nothing of where the tables come from. Reading columns (`columns`) and assemblin
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from math import inf, isfinite
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -24,6 +26,7 @@ from weiml.features.spec import FeatureSpec
 from weiml.features.transforms.base import Accumulator, Fitted
 from weiml.features.transforms.registry import fitted_from_mapping
 from weiml.features.types import Continuous
+from weiml.files import written_aside
 
 __all__ = ["EncoderAccumulator", "FeatureEncoder"]
 
@@ -57,7 +60,7 @@ class FeatureEncoder:
             DataError: a column is missing or of the wrong type, or there is no row.
         """
         given = [tables] if isinstance(tables, pa.Table) else tables
-        if self.spec.transforms and iter(given) is given:
+        if self.spec.transforms and isinstance(given, Iterator):
             given = list(given)
         following: EncoderAccumulator | None = self.accumulator()
         while following is not None:
@@ -121,17 +124,17 @@ class FeatureEncoder:
         }
         if self._prepared is not None:
             tree["prepared"] = self._prepared.to_mapping()
-        target = Path(path)
-        aside = target.with_name(f".{target.name}.{os.getpid()}")
-        aside.write_text(json.dumps(tree, indent=1), encoding="utf-8")
-        aside.replace(target)
+        text = json.dumps(tree, indent=1, allow_nan=False)
+        with written_aside(path) as aside:
+            aside.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> FeatureEncoder:
         """Read an encoder written by `save`.
 
         Raises:
-            DataError: the file is missing, damaged or of another format.
+            DataError: the file is missing, damaged or of another format, or what was fitted is not
+                what its spec needs.
         """
         try:
             tree = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -141,22 +144,47 @@ class FeatureEncoder:
                     "encoder and train again (since format 2 a feature's type is part of its ids)"
                 )
             encoder = cls(FeatureSpec.from_mapping(tree["spec"], where=str(path)))
-            encoder._scales = {
-                name: Scale(scale["mean"], scale["deviation"], tuple(scale["boundaries"]))
-                for name, scale in tree["scales"].items()
-            }
-            if "prepared" in tree:
-                encoder._prepared = fitted_from_mapping(tree["prepared"], where=str(path))
+            encoder._scales = _read_scales(encoder.spec, tree["scales"])
+            encoder._prepared = _read_prepared(encoder.spec, tree.get("prepared"), str(path))
         except FileNotFoundError:
             raise DataError(f"encoder file {path} does not exist") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is not an encoder file: {error!r}") from None
+        except DataError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            raise DataError(f"{path} is not an encoder file: {reason}") from None
         return encoder
 
     def _fitted(self) -> dict[str, Scale]:
         if self._scales is None:
             raise DataError("the encoder is not fitted: call fit(training_table) first")
         return self._scales
+
+
+def _read_scales(spec: FeatureSpec, tree: Any) -> dict[str, Scale]:
+    """Return the scales of a file's tree, one for each `Continuous` of the spec."""
+    if not isinstance(tree, dict) or set(tree) != set(spec.dense):
+        found = sorted(tree) if isinstance(tree, dict) else f"{tree!r:.100}"
+        raise ValueError(f"its scales must be of {sorted(spec.dense)}, got {found}")
+    scales = {
+        name: Scale(
+            float(scale["mean"]), float(scale["deviation"]), tuple(map(float, scale["boundaries"]))
+        )
+        for name, scale in tree.items()
+    }
+    for name, scale in scales.items():
+        rising = all(a < b for a, b in pairwise(scale.boundaries))
+        if not rising or not isfinite(scale.mean) or not 0 < scale.deviation < inf:
+            raise ValueError(f"the scale of {name!r} is none: {scale}")
+    return scales
+
+
+def _read_prepared(spec: FeatureSpec, tree: Any, where: str) -> Fitted | None:
+    """Return the fitted transforms of a file's tree: those of the spec, and none if it has none."""
+    prepared = None if tree is None else fitted_from_mapping(tree, where=where)
+    if (None if prepared is None else prepared.transform) != spec.preparation:
+        raise ValueError("what was fitted of the transforms is not of the spec's transforms")
+    return prepared
 
 
 class EncoderAccumulator:
@@ -227,7 +255,8 @@ class EncoderAccumulator:
     def then(self) -> EncoderAccumulator | None:
         """Return the accumulator of the next pass over the data, None if this was the last.
 
-        The spec's transforms take a pass or several before what features are fitted on is there.
+        The spec's transforms take a pass or several before what features are fitted on is there;
+        without `Continuous` features there is nothing more to fit, and no further pass.
 
         Raises:
             DataError: no row has been seen.
@@ -239,6 +268,8 @@ class EncoderAccumulator:
         again = self._preparing.then()
         if again is not None:
             return EncoderAccumulator(self.spec, preparing=again)
+        if not self._scales:
+            return None  # nothing else is fitted
         return EncoderAccumulator(self.spec, prepared=self._preparing.fitted())
 
     def fitted(self) -> FeatureEncoder:
@@ -249,9 +280,12 @@ class EncoderAccumulator:
         """
         if self.num_rows == 0:
             raise DataError("an encoder cannot be fitted on an empty table")
+        prepared = self._prepared
         if self._preparing is not None:
-            raise DataError("the spec's transforms need another pass: go on with then()")
+            if self._scales:
+                raise DataError("the spec's transforms need another pass: go on with then()")
+            prepared = self._preparing.fitted()
         encoder = FeatureEncoder(self.spec)
         encoder._scales = {name: scale.fitted() for name, scale in self._scales.items()}
-        encoder._prepared = self._prepared
+        encoder._prepared = prepared
         return encoder

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weiml.errors import DataError
+from weiml.features.numbers import floats_of
 from weiml.features.slots import SlotKeys, list_lengths
 from weiml.features.types import Feature, Sequence, SparseContinuous
 from weiml.hashing import TypeTag, feature_seed, hash_values, padding_id
@@ -32,7 +33,7 @@ def sparse_continuous_slot(
     kind = values.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
         raise DataError(f"feature {feature.name!r}: values must be numbers, got {kind}")
-    wide = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    wide = floats_of(values)
     with np.errstate(over="ignore"):
         x = wide.astype(np.float32)
     kept = np.isfinite(x)
@@ -58,13 +59,18 @@ def entries_of(
     if pa.types.is_map(kind):
         entry = pa.struct([("key", kind.key_type), ("value", kind.item_type)])
         column = column.cast(pa.list_(entry))
-    elif not (pa.types.is_struct(kind.value_type) and kind.value_type.num_fields == 2):
+    elif not _is_entry(kind.value_type):
         raise DataError(
-            f"feature {feature.name!r}: the entries of {kind} are not (key, value); where the "
-            "numbers are lists of another column, name it with values="
+            f"feature {feature.name!r}: the entries of {kind} are not (key, value), structs of "
+            "these two fields; where the numbers are lists of another column, name it with values="
         )
-    keys, values = pc.list_flatten(column).flatten()
-    return keys, values, list_lengths(column)
+    entries = pc.list_flatten(column)
+    parts = dict(zip(entries.type.names, entries.flatten(), strict=True))
+    return parts["key"], parts["value"], list_lengths(column)
+
+
+def _is_entry(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and sorted(kind.names) == ["key", "value"]
 
 
 def _parallel(

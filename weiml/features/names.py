@@ -6,7 +6,6 @@ values share a key, keeps the values' texts. Keys follow from them: they are not
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from weiml.features.columns import distinct_values
 from weiml.features.lists import padding_key
 from weiml.features.spec import FeatureSpec
 from weiml.features.types import Feature, Sequence
+from weiml.files import written_aside
 from weiml.hashing import TypeTag, feature_seed, hash_values, text_form
 
 __all__ = ["Collisions", "KeyNames", "count_collisions", "feature_ids"]
@@ -132,13 +132,8 @@ class KeyNames:
 
     def save(self, path: str | Path) -> None:
         """Write the names as Parquet, whole or not at all."""
-        target = Path(path)
-        aside = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
+        with written_aside(path) as aside:
             pq.write_table(self.to_table(), aside, compression="zstd")
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> KeyNames:

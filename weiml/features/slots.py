@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weiml.errors import DataError
+from weiml.features.transforms.ngrams import code_classes, word_ngrams
+from weiml.features.transforms.text import normalised
 from weiml.hashing import TypeTag, hash_key, hash_values
 
 __all__ = [
@@ -21,8 +23,6 @@ __all__ = [
     "text_slot",
     "tokenize",
 ]
-
-_TOKEN_BREAK = r"[^\pL\pN]+"
 
 
 @dataclass(frozen=True)
@@ -88,22 +88,27 @@ def list_lengths(column: pa.Array) -> np.ndarray:
 
 def text_slot(name: str, column: pa.Array, max_tokens: int) -> SlotKeys:
     """Return a key for each of the first `max_tokens` tokens of a string column."""
-    tokens, lengths = tokenize(column, max_tokens)
+    tokens, lengths = tokenize(name, column, max_tokens)
     return SlotKeys(hash_values(name, tokens, TypeTag.TEXT), lengths)
 
 
-def tokenize(column: pa.Array, max_tokens: int) -> tuple[pa.Array, np.ndarray]:
-    """Return all tokens in a row, and how many belong to each example, int32 ``(B,)``."""
-    lists = pc.split_pattern_regex(pc.utf8_lower(column), _TOKEN_BREAK)
-    words = pc.list_flatten(lists)
-    owner = pc.list_parent_indices(lists)
-    kept = pc.not_equal(words, "")
-    words, owners = words.filter(kept), owner.filter(kept).to_numpy()
-    # Owners rise, so a token's rank within its example is its position past the owner's first.
-    rank = np.arange(owners.size) - np.searchsorted(owners, owners)
-    first = rank < max_tokens
-    lengths = np.bincount(owners[first], minlength=len(column)).astype(np.int32)
-    return words.filter(pa.array(first)), lengths
+def tokenize(name: str, column: pa.Array, max_tokens: int) -> tuple[pa.Array, np.ndarray]:
+    """Return all tokens in a row, and how many belong to each example, int32 ``(B,)``.
+
+    Tokens are those of the transform `Tokens`, runs of Han characters kept whole.
+
+    Raises:
+        DataError: a text is not valid UTF-8, or all together are longer than 2³¹ bytes.
+    """
+    text = normalised(column, name)
+    lists = word_ngrams(text, classes=code_classes(False), most=1, han_bigrams=False)
+    words, lengths = pc.list_flatten(lists), list_lengths(lists)
+    kept = np.minimum(lengths, np.int32(max_tokens))
+    if kept.sum(dtype=np.int64) == len(words):
+        return words, lengths
+    first = np.cumsum(lengths) - lengths
+    rank = np.arange(len(words)) - np.repeat(first, lengths)
+    return words.filter(pa.array(rank < max_tokens)), kept
 
 
 def bucket_slot(name: str, values: np.ndarray, boundaries: np.ndarray) -> SlotKeys:

@@ -13,6 +13,7 @@ from weiml.errors import ConfigError
 from weiml.features.transforms.base import Transform
 from weiml.features.transforms.chain import Chain, Together
 from weiml.features.transforms.registry import transform_from_mapping
+from weiml.features.transforms.target_mean import TargetMean
 from weiml.features.types import (
     Binary,
     Categorical,
@@ -44,13 +45,14 @@ class FeatureSpec:
     """What an example is made of; a feature's name is also the name of its raw column.
 
     Raises:
-        ConfigError: names repeat, a cross names a feature that makes no slot, or a sequence takes
-            its ids from what is no `Categorical`.
+        ConfigError: names repeat, a cross names a feature that makes no slot, a sequence takes its
+            ids from what is no `Categorical`, or the transforms hold a `TargetMean`.
     """
 
     features: tuple[Feature, ...]
     transforms: tuple[Transform, ...] = ()
-    """Applied to the raw columns first, in order; features may read what comes out."""
+    """Applied to the raw columns first, in order; features may read what comes out. No
+    `TargetMean`: training examples need its means out of fold, which an encoder cannot give."""
     crosses: tuple[Cross, ...] = ()
     """Products that are stored as slots. (A model may also take products as it reads: see
     `weiml.features.cross_blocks`.)"""
@@ -72,6 +74,7 @@ class FeatureSpec:
         if repeated:
             raise ConfigError(f"feature names must differ, got {repeated} more than once")
         self._check_sequences()
+        _check_transforms(self.transforms)
         slots = [feature.name for feature in self.features if _makes_slot(feature)]
         check_crosses(self.all_crosses, slots)
 
@@ -168,6 +171,20 @@ def check_crosses(crosses: Iterable[Cross], slots: Collection[str]) -> None:
                     f"cross {cross.name!r}: {member!r} is not a feature with a slot"
                     f"{nearest(member, slots)}"
                 )
+
+
+def _check_transforms(transforms: Iterable[Transform]) -> None:
+    """Raise ConfigError where training would see means that the examples' own labels are in."""
+    for transform in transforms:
+        if isinstance(transform, TargetMean):
+            raise ConfigError(
+                f"transforms must not hold a TargetMean, got one of {transform.columns}: an "
+                "encoder gives training examples means that count their own labels. Use "
+                "weiml.features.transforms.fit_transform_out_of_fold on the training tables first, "
+                "and what it fits on all others; let the features read its column"
+            )
+        if isinstance(transform, Chain | Together):
+            _check_transforms(transform.stages)
 
 
 def _makes_slot(feature: Feature) -> bool:

@@ -73,7 +73,11 @@ class SparseBinary:
 
 @dataclass(frozen=True)
 class Text:
-    """Text: a slot with a key for each of the first tokens (letters or digits, lower-cased)."""
+    """Text: a slot with a key for each of the first tokens.
+
+    Tokens are runs of letters and digits with their marks, in Unicode's form NFKC and lower case:
+    those of `weiml.features.transforms.Tokens`, but for Han characters, which stay in runs.
+    """
 
     tag: ClassVar[TypeTag] = TypeTag.TEXT
     name: str

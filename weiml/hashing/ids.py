@@ -17,6 +17,8 @@ __all__ = ["TypeTag", "feature_seed", "hash_key", "missing_id", "padding_id", "t
 _MISSING = np.uint64(0x9E3779B185EBCA87)  # xxHash's first and second primes
 _PADDING = np.uint64(0xC2B2AE3D27D4EB4F)
 _ONE = np.uint64(1)
+# As of columns: every whole number up to here has a float of its own.
+_WHOLE_FLOATS: dict[type, int] = {np.float16: 2**11, np.float32: 2**24}
 
 
 class TypeTag(IntEnum):
@@ -75,7 +77,9 @@ def feature_seed(feature: str, tag: int = TypeTag.CATEGORICAL) -> np.uint64:
 
 
 def hash_key(
-    feature: str, value: str | int | float | np.bool_ | None, tag: int = TypeTag.CATEGORICAL
+    feature: str,
+    value: str | int | float | np.number | np.bool_ | None,
+    tag: int = TypeTag.CATEGORICAL,
 ) -> int:
     """Return the id of one value, in 1 … 2⁶⁴−1; the same as `hash_values` gives for a column.
 
@@ -84,15 +88,15 @@ def hash_key(
         True
 
     Raises:
-        DataError: a float that is not a whole number, or beyond ±2⁵³.
+        DataError: a float that is not a whole number, or beyond those that its type tells apart
+            (±2⁵³; ±2²⁴ for numpy's float32); or a value of a type without ids, such as bytes.
     """
     seed = feature_seed(feature, tag)
     if isinstance(value, float | np.floating):
-        value = _whole(feature, float(value))
+        value = _whole(feature, value)
     if value is None:
         return int(_missing(seed))
-    text = str(value).lower() if isinstance(value, bool | np.bool_) else str(value)
-    return max(_digest_of(text, int(seed)), 1)
+    return max(_digest_of(_text(feature, value), int(seed)), 1)
 
 
 @numba.njit(cache=True)
@@ -100,13 +104,32 @@ def _missing(seed: np.uint64) -> np.uint64:
     return missing_id(seed)
 
 
-def _whole(feature: str, number: float) -> int | None:
+def _text(feature: str, value: object) -> str:
+    """Return the text whose hash is the id; str() of any object would give ids that no column has.
+
+    Subclasses, such as members of enumerations, count as the plain values that Arrow stores.
+    """
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise DataError(
+        f"feature {feature!r}: a {type(value).__name__} has no id, got {value!r:.100}; categories "
+        "must be strings, integers or booleans: decode or cast it"
+    )
+
+
+def _whole(feature: str, value: float | np.floating) -> int | None:
+    number = float(value)
     if number != number:
         return None
-    if not number.is_integer() or abs(number) > 2**53:
+    limit = _WHOLE_FLOATS.get(type(value), 2**53)
+    if not number.is_integer() or abs(number) > limit:
         raise DataError(
-            f"feature {feature!r}: the float {number!r} has no id; categories must be strings, "
-            "integers or booleans (or floats that are whole, up to 2^53): declare the feature "
-            "Continuous"
+            f"feature {feature!r}: the float {number!r} of type {type(value).__name__} has no id; "
+            f"categories must be strings, integers or booleans (or floats that are whole, up to "
+            f"{limit}): declare the feature Continuous"
         )
     return int(number)

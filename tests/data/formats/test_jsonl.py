@@ -139,3 +139,36 @@ def test_an_empty_file_has_no_rows() -> None:
     assert read(b"") == []
     assert JsonLines().schema(io.BytesIO(b"")).names == []
     assert read(b"\n \n") == []
+
+
+def test_maps_keep_keys_that_repeat() -> None:
+    kind = pa.map_(pa.string(), pa.int64())
+    rows = [[("b", 1), ("b", 2)], None, [], [("a", None), ("b", 3), ("a", 4)]]
+    table = pa.table({"m": pa.array(rows, kind), "n": [1, 2, 3, 4]})
+    assert read(written(table), schema=table.schema) == table.to_pylist()
+
+
+def test_what_lies_under_a_null_map_is_not_written() -> None:
+    entries = pa.array(["a", "b", "c"]), pa.array([1, 2, 3])
+    maps = pa.MapArray.from_arrays(pa.array([0, None, 2, 3]), *entries)
+    assert maps.to_pylist() == [[("a", 1), ("b", 2)], None, [("c", 3)]]
+    under = pa.MapArray.from_buffers(
+        maps.type,
+        3,
+        [
+            pa.array([True, False, True]).buffers()[1],
+            pa.array([0, 1, 2, 3], pa.int32()).buffers()[1],
+        ],
+        children=[
+            pa.StructArray.from_arrays(
+                entries,
+                fields=list(
+                    maps.cast(
+                        pa.list_(pa.struct([maps.type.key_field, maps.type.item_field]))
+                    ).type.value_type
+                ),
+            )
+        ],
+    )
+    assert under.to_pylist() == [[("a", 1)], None, [("c", 3)]]
+    assert written(pa.table({"m": under})) == b'{"m":{"a":1}}\n{"m":null}\n{"m":{"c":3}}\n'

@@ -158,3 +158,10 @@ def test_values_it_cannot_hold_are_told() -> None:
             written(table)
     with pytest.raises(ConfigError, match="first_index"):
         Libsvm(first_index=2)
+
+
+def test_query_ids_below_zero_are_told() -> None:
+    data = {"label": [1.0, 0.0], "qid": [0, None], "features": pa.array([[], []], KIND)}
+    assert read(written(pa.table(data)))["qid"].to_pylist() == [0, None]
+    with pytest.raises(DataError, match="query id below 0, got -1 in column 'qid'"):
+        written(pa.table(data | {"qid": [0, -1]}))

@@ -96,3 +96,37 @@ def test_forms_of_one_type_have_one_name() -> None:
     assert type_text(pa.struct({"a": pa.map_(pa.string(), pa.int8())})) == (
         "struct<a: map<string, int8>>"
     )
+
+
+@pytest.mark.parametrize("nulls", [False, True])
+def test_maps_of_a_slice_count_its_own_entries(nulls: bool) -> None:
+    kind = pa.map_(pa.string(), pa.int64())
+    rows = [[("a", 1)], [("b", 2), ("x", 9)], None if nulls else [], [("c", 3)], [("d", 4)]]
+    array = pa.array(rows, kind)
+    for start in range(6):
+        for length in range(6 - start):
+            column = ColumnStatistics(type_text(kind))
+            column.add(array.slice(start, length))
+            own = [entry for row in rows[start : start + length] for entry in row or ()]
+            keys, lengths = column.parts["key"].values, column.lengths
+            assert keys is not None
+            assert lengths is not None
+            assert sorted(keys.top(9)) == sorted((k, 1) for k, _ in own)
+            assert column.parts["value"].count == len(own)
+            assert lengths.count == sum(r is not None for r in rows[start : start + length])
+
+
+def test_views_are_the_type_that_they_are_views_of() -> None:
+    for plain, view in ((pa.string(), pa.string_view()), (pa.binary(), pa.binary_view())):
+        column = ColumnStatistics(type_text(plain))
+        column.add(pa.array(["a", None, "a longer text than twelve"], plain))
+        column.add(pa.array(["a", None, "another text of more letters"], view))
+        assert (column.count, column.missing) == (6, 2)
+        assert column.distinct is not None
+        assert column.distinct.count() == 3
+
+
+def test_intervals_are_told() -> None:
+    kind = pa.month_day_nano_interval()
+    with pytest.raises(DataError, match="cast it to a duration"):
+        ColumnStatistics(type_text(kind)).add(pa.array([None, (1, 2, 3)], kind))

@@ -9,6 +9,7 @@ from scipy.spatial import distance
 from scipy.stats import entropy
 
 from weiml.data.quality import compare, jensen_shannon, l_infinity, psi, statistics_of
+from weiml.data.quality.drift import bin_labels
 from weiml.errors import ConfigError
 
 SHARES = st.lists(st.floats(0.001, 1), min_size=2, max_size=8).map(
@@ -61,7 +62,7 @@ def test_values_missing_ones_and_piles_have_bins_of_their_own() -> None:
         found["city"].psi, psi(np.array([0.8, 0.2, 0, 0]), np.array([0.4, 0, 0.4, 0.2]))
     )
     np.testing.assert_allclose(found["clicks"].l_infinity, 0.4)
-    assert found["clicks"].worst_bin == "(-∞, 0]"
+    assert found["clicks"].worst_bin == "[0, 0]"
     assert (found["clicks"].reference_share, found["clicks"].share) == (0.9, 0.5)
 
 
@@ -93,3 +94,38 @@ def test_a_column_that_became_empty_has_drifted() -> None:
         assert drift.l_infinity == 1.0
     with pytest.raises(ConfigError, match="bins"):
         compare(statistics_of([before]), statistics_of([after]), bins=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([100.0] * 1000, [50.0] * 1000),
+        ([100.0] * 1000, [150.0] * 1000),
+        ([0.0] * 900 + [1.0] * 100, [-5.0] * 900 + [1.0] * 100),
+        ([-5.0] * 200 + [0.0] * 800, [-4.0] * 1000),
+        ([1, 2, 3, 4] * 250, [0, 2, 3, 4] * 250),
+    ],
+)
+def test_numbers_that_leave_a_pile_are_seen_on_both_sides(
+    before: list[float], after: list[float]
+) -> None:
+    sides = [statistics_of([pa.table({"x": side})]) for side in (before, after)]
+    (drift,) = compare(*sides)
+    values = np.unique([*before, *after])
+    a, b = (np.array([np.mean(np.array(side) == v) for v in values]) for side in (before, after))
+    np.testing.assert_allclose(drift.psi, psi(a, b))
+    np.testing.assert_allclose(drift.l_infinity, np.abs(a - b).max())
+    np.testing.assert_allclose(drift.jensen_shannon, jensen_shannon(a, b), atol=1e-12)
+    assert compare(sides[0], sides[0])[0].psi == 0
+
+
+def test_the_bin_below_a_constant_is_named() -> None:
+    before, after = (statistics_of([pa.table({"x": [x] * 9})]) for x in (100.0, 50.0))
+    assert compare(before, after)[0].worst_bin == "(-∞, 100)"
+
+
+def test_bins_are_named_as_intervals() -> None:
+    edges = np.array([np.nextafter(0.0, -1), 0.0, 1.5, np.nextafter(2.0, 0), 2.0])
+    expected = ["(-∞, 0)", "[0, 0]", "(0, 1.5]", "(1.5, 2)", "[2, 2]", "(2, ∞)"]
+    assert bin_labels(edges) == expected
+    assert bin_labels(np.array([])) == ["(-∞, ∞)"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,3 +36,22 @@ def test_a_small_spread_far_from_zero_keeps_its_digits() -> None:
     for value in values:
         merged.add(np.array([value]))
     np.testing.assert_allclose(merged.std, values.std(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("numbers", [[1e200, -1e200, 3.0], [1.7e308, -1.7e308], [1.7e308] * 4])
+def test_numbers_too_large_to_square_are_saved(numbers: list[float]) -> None:
+    whole, parts = NumberStatistics(), NumberStatistics()
+    whole.add(np.array(numbers))
+    for number in numbers:
+        part = NumberStatistics()
+        part.add(np.array([number]))
+        parts.merge(part)
+    for seen in (whole, parts):
+        read = NumberStatistics.from_mapping(
+            json.loads(json.dumps(seen.to_mapping(), allow_nan=False))
+        )
+        assert read.to_mapping() == seen.to_mapping()
+        assert (read.min, read.max) == (min(numbers), max(numbers))
+        np.testing.assert_allclose(read.mean / 1e200, np.mean(np.array(numbers) / 1e200))
+        assert seen.std == read.std
+        assert seen.std == np.inf or len(set(numbers)) == 1

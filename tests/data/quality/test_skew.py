@@ -76,3 +76,31 @@ def test_wrong_ids_and_features_are_told() -> None:
             compare_rows(table, other, by=["id"])
     with pytest.raises(DataError, match="'y' is not on both sides"):
         compare_rows(table, table, by=["id"], features=["y"])
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (pa.array(["x", "y", None]), pa.array(["x", "z", None]).dictionary_encode()),
+        (pa.array(["x", "y", None], pa.large_string()), pa.array(["x", "z", None])),
+        (pa.array(["x", "y", None], pa.string_view()), pa.array(["x", "z", None])),
+        (pa.array([1.0, 2.0, None]).dictionary_encode(), pa.array([1, 3, None])),
+        (
+            pa.array([["x", "y"], ["y", None], None], pa.list_(pa.string(), 2)),
+            pa.array([["x", "y"], ["y", "y"], None], pa.large_list(pa.large_string())),
+        ),
+        (
+            pa.array([[1.0, 2.0], [2.0, 3.0], None], pa.list_(pa.float64(), 2)),
+            pa.array([[1.0, 2.0], [2.0, 4.0], None], pa.list_(pa.float64(), 2)),
+        ),
+    ],
+)
+def test_forms_of_a_type_do_not_count(a: pa.Array, b: pa.Array) -> None:
+    ids = pa.array(["r1", "r2", "r3"])
+    served = pa.table({"i": ids.dictionary_encode(), "v": a})
+    for one, other in (
+        (served, pa.table({"i": ids, "v": b})),
+        (pa.table({"i": ids, "v": b}), served),
+    ):
+        (skew,) = compare_rows(one, other, by=["i"]).features
+        assert (skew.differing, skew.examples) == (1, ("r2",))

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from weiml.data.sampling import Contradictions, RowCounts, bucket_edges, remove_contradictions
-from weiml.errors import ConfigError
+from weiml.errors import ConfigError, DataError
 
 TABLE = pa.table(
     {
@@ -66,3 +66,14 @@ def test_wrong_configurations_are_told() -> None:
     for knobs, said in wrong:
         with pytest.raises(ConfigError, match=said):
             Contradictions(**{"features": ("a",)} | knobs)
+
+
+def test_integers_that_floats_cannot_tell_apart_have_buckets() -> None:
+    big = 2**53 + 1
+    table = pa.table({"x": [1, big, big, None], "label": [1, 0, 1, 1]})
+    edges = bucket_edges(table, ("x",), 2)
+    assert edges == {"x": (2.0**53,)}
+    config = Contradictions(features=("x",), edges=edges)
+    assert remove_contradictions(table, config)["x"].to_pylist() == [1, None]
+    with pytest.raises(DataError, match="feature column 'x' must hold numbers, got string"):
+        bucket_edges(pa.table({"x": ["a"]}), ("x",), 2)

@@ -29,7 +29,7 @@ def test_what_is_not_counted_is_logged(caplog: pytest.LogCaptureFixture) -> None
 def test_labels() -> None:
     for labels in ([0, 1, 1], [0.0, 1.0, 1.0], [False, True, True]):
         assert labels_of(pa.table({"y": labels}), "y").tolist() == [False, True, True]
-    for wrong in ([0, 2], [0, None], [True, None], ["0", "1"], [0.5]):
+    for wrong in ([0, 2], [0, None], [True, None], ["0", "1"], [0.5], [2**53 + 1]):
         with pytest.raises(DataError, match="must be 0 or 1, got"):
             labels_of(pa.table({"y": wrong}), "y")
     with pytest.raises(DataError, match="no label column 'z'"):

@@ -54,3 +54,33 @@ def test_shares_are_even_and_seeds_independent() -> None:
     assert one.max() < 1
     assert kstest(one, "uniform").pvalue > 0.01
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.03
+
+
+def key_of(value: Any, kind: pa.DataType, decimals: int | None = None) -> int:
+    return int(row_keys(pa.table({"x": pa.array([value], kind)}), ["x"], decimals)[0])
+
+
+def test_equal_numbers_and_times_have_one_key_in_any_type() -> None:
+    for number in (5, 0, -3, 2**53):
+        kinds = (pa.int64(), pa.float64())
+        assert key_of(number, pa.int64()) == key_of(str(number), pa.string())
+        assert len({key_of(number, kind) for kind in kinds}) == 1
+    assert key_of(-0.0, pa.float32()) == key_of(0, pa.int8())
+    assert key_of(None, pa.float64()) == key_of(None, pa.int64()) != key_of(np.nan, pa.float64())
+    assert len({key_of(x, pa.float64()) for x in (5.5, 5.25, 5, np.inf, -np.inf, np.nan)}) == 6
+    for make in (pa.timestamp, pa.duration):
+        same = {key_of(5 * 10**i, make(u)) for i, u in ((0, "s"), (3, "ms"), (6, "us"), (9, "ns"))}
+        assert len(same) == 1
+        assert key_of(5_000_001, make("us")) == key_of(5_000_001_000, make("ns")) not in same
+        assert key_of(-1, make("ms")) == key_of(-1_000_000, make("ns"))
+        assert key_of(None, make("ms")) == key_of(None, make("ns"))
+    assert key_of(3, pa.time32("s")) == key_of(3_000_000, pa.time64("us"))
+    assert key_of(3, pa.date32()) == key_of(3 * 86_400_000, pa.date64())
+    pair = pa.list_(pa.int64(), 2)
+    assert key_of([1, 2], pair) == key_of([1, 2], pa.list_(pa.float64())) != key_of(None, pair)
+
+
+def test_rounding_leaves_numbers_beyond_all_places_apart() -> None:
+    assert key_of(1e305, pa.float64(), 6) != key_of(2e305, pa.float64(), 6)
+    assert key_of(1e305, pa.float64(), 6) == key_of(1e305, pa.float64())
+    assert key_of(0.30000000000000004, pa.float64(), 6) == key_of(0.3, pa.float64(), 6)

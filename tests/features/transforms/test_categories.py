@@ -127,3 +127,11 @@ def test_wrong_options_are_told(option: str) -> None:
         Vocabulary("x", **{option: 0})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="bits"):
         Hashing("x", bits=32)
+
+
+def test_nulls_of_a_dictionary_are_missing() -> None:
+    fitted = Vocabulary("x").fit(table(["a", "b"]))
+    coded = pa.DictionaryArray.from_arrays(pa.array([0, 1, None]), pa.array(["a", None]))
+    lists = pa.ListArray.from_arrays([0, 2, 3], coded)
+    assert fitted.apply(pa.table({"x": coded}))["x"].to_pylist() == [2, 0, 0]
+    assert fitted.apply(pa.table({"x": lists}))["x"].to_pylist() == [[2, 0], [0]]

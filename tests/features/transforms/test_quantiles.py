@@ -225,3 +225,25 @@ def test_wrong_arguments_are_told() -> None:
         QuantileSketch().quantiles(1.5)
     with pytest.raises(DataError, match="do not merge"):
         QuantileSketch().merge(QuantileSketch(1 << 13))
+
+
+def test_the_limit_of_weights_holds_for_all_together() -> None:
+    heavy = np.array([2.0**41])
+    sketch = QuantileSketch()
+    sketch.add(np.array([1.0]), heavy)
+    sketch.add(np.array([np.nan, 2.0]), np.array([2.0**41, 2.0**40]))  # NaN weighs nothing
+    half = QuantileSketch.from_bytes(sketch.to_bytes())
+    other = pickle.loads(pickle.dumps(sketch))
+    before = sketch.to_bytes()
+    for one in (sketch, half):
+        with pytest.raises(DataError, match="at most 2\\^42"):
+            one.add(np.array([3.0]), heavy)
+        with pytest.raises(DataError, match="at most 2\\^42"):
+            one.merge(other)
+        assert one.to_bytes() == before
+    sketch.add(np.array([3.0]), heavy / 2)
+    assert sketch.distribution().weight == 2.0**42
+    cells = np.frombuffer(sketch.to_bytes()[-72:], "<i8").copy().reshape(3, 3)
+    cells[:, 0] = 2**62
+    with pytest.raises(DataError, match="damaged"):
+        QuantileSketch.from_bytes(sketch.to_bytes()[:-72] + cells.tobytes())

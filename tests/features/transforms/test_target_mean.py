@@ -134,3 +134,9 @@ def test_too_large_a_sum_is_told() -> None:
         part.add(table([("a", 1, 1)]))
     with pytest.raises(DataError, match="sum up to more"):
         parts[0].merge(parts[1])
+
+
+@pytest.mark.parametrize("columns", [("user",), ("city", "user")])
+def test_a_fold_is_of_another_column_than_the_category(columns: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="fold_by must be none of the columns"):
+        TargetMean(columns, fold_by="user")

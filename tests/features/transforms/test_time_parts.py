@@ -90,3 +90,11 @@ def test_times_out_of_range_are_missing() -> None:
 def test_wrong_options_are_told(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         TimeParts("t", **options)
+
+
+def test_the_hour_that_is_there_twice_when_clocks_go_back() -> None:
+    instants = [1_730_611_800, 1_730_615_400]  # 1:30 twice, on 3 November 2024
+    zoned = pa.array([s * 1_000_000 + 1 for s in instants], pa.timestamp("us", "America/New_York"))
+    assert parts(zoned, "America/New_York", ("hour",)) == [(1,), (1,)]
+    assert parts(zoned, "UTC", ("hour",)) == [(5,), (6,)]
+    assert parts(zoned, "UTC") == parts(pa.array(instants, pa.int64()), "UTC")

@@ -137,9 +137,9 @@ def _scalar(column: pa.Array, name: str, first: int) -> pa.Array:
 
 
 def _map(column: pa.MapArray, name: str, first: int) -> pa.Array:
-    start, stop = column.offsets[0].as_py(), column.offsets[-1].as_py()
-    keys = _quoted(column.keys.slice(start, stop - start))
-    items = _text(column.items.slice(start, stop - start), name, first)
+    # Flattened, for what lies outside of a slice or under a null is not among the entries.
+    keys, values = pc.list_flatten(_as_list(column)).flatten()
+    keys, items = _quoted(keys), _text(values, name, first)
     return _joined(column, pc.binary_join_element_wise(keys, items, ":"), "{", "}")
 
 

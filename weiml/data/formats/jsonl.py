@@ -25,9 +25,9 @@ class JsonLines(StreamFormat):
     """JSON lines, UTF-8. Blank lines are passed over.
 
     Without a schema an object within an object is a struct, of the fields that the first block
-    has. A column whose schema says map takes an object of any keys; such columns are decoded by
-    Python, at about a tenth of the speed. Times are ISO 8601 text. A column that a line lacks is
-    null there.
+    has. A column whose schema says map takes an object of any keys, which may repeat; such columns
+    are decoded by Python, at about a tenth of the speed. Times are ISO 8601 text. A column that a
+    line lacks is null there.
     """
 
     name: ClassVar[str] = "jsonl"
@@ -157,20 +157,25 @@ def _wire(kind: pa.DataType) -> pa.DataType:
     return pa.timestamp("s") if pa.types.is_date32(kind) else kind
 
 
+class _Pairs(list[tuple[str, object]]):
+    """An object's names and values, those whose name stands there again included."""
+
+
 def _maps(
     block: LineBlock, lines: np.ndarray, fields: list[pa.Field]
 ) -> dict[str, pa.ChunkedArray]:
     columns: dict[str, list[object]] = {field.name: [] for field in fields}
     for line in lines:
         try:
-            row = json.loads(block.line(line))
+            row = json.loads(block.line(line), object_pairs_hook=_Pairs)
         except ValueError as error:
             raise pa.ArrowInvalid(str(error)) from None
+        found = dict(row) if isinstance(row, _Pairs) else {}
         for name, values in columns.items():
-            value = row.get(name) if isinstance(row, dict) else None
-            if value is not None and not isinstance(value, dict):
+            value = found.get(name)
+            if value is not None and not isinstance(value, _Pairs):
                 raise pa.ArrowInvalid(f"column {name!r}: expected an object, got {value!r:.100}")
-            values.append(None if value is None else list(value.items()))
+            values.append(value)
     try:
         return {f.name: pa.chunked_array([pa.array(columns[f.name], f.type)]) for f in fields}
     except (pa.ArrowTypeError, OverflowError, TypeError, ValueError) as error:

@@ -84,12 +84,22 @@ class Libsvm(StreamFormat):
         def texts(batch: pa.Table) -> list[pa.Array]:
             parts = []
             if "qid" in schema.names:
+                _check_qid(batch["qid"])
                 qid = batch["qid"].combine_chunks().cast(pa.string())
                 parts.append(pc.binary_join_element_wise("qid:", qid, "", null_handling="skip"))
                 parts[-1] = pc.if_else(qid.is_valid(), parts[-1], None)
             return [*parts, entries_text(batch["features"], ("key", "value"), self.first_index)]
 
         write_lines(file, tables, "LIBSVM", texts)
+
+
+def _check_qid(qid: pa.ChunkedArray) -> None:
+    least = pc.min(qid).as_py()
+    if least is not None and least < 0:
+        raise DataError(
+            f"LIBSVM cannot hold a query id below 0, got {least} in column 'qid': number the "
+            "queries from 0, or set it to null"
+        )
 
 
 def _schema_of(qid: bool) -> pa.Schema:

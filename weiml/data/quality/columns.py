@@ -58,6 +58,7 @@ class ColumnStatistics:
             self._add(chunk)
 
     def _add(self, array: pa.Array) -> None:
+        array = _without_view(array)
         present = array.drop_null()
         if pa.types.is_floating(array.type):
             present = present.filter(pc.invert(pc.is_nan(present)))
@@ -67,7 +68,10 @@ class ColumnStatistics:
         if pa.types.is_dictionary(kind):
             present, kind = present.cast(kind.value_type), kind.value_type
         if pa.types.is_map(kind):
-            self._add_list(present, {"key": present.keys, "value": present.items})
+            # Offsets, not the whole child arrays: those hold what lies outside of a slice too.
+            first, last = present.offsets[0].as_py(), present.offsets[-1].as_py()
+            inside = (part.slice(first, last - first) for part in (present.keys, present.items))
+            self._add_list(present, dict(zip(("key", "value"), inside, strict=True)))
         elif _is_list(kind):
             self._add_list(present, {"item": present.flatten()})
         elif pa.types.is_struct(kind):
@@ -157,7 +161,7 @@ class ColumnStatistics:
 
 
 def type_text(kind: pa.DataType) -> str:
-    """Return a type without what is only its form: dictionary, names of items, width of offsets."""
+    """Return a type without what is only its form: dictionary, names of items, offsets or views."""
     if pa.types.is_dictionary(kind):
         return type_text(kind.value_type)
     if _is_list(kind):
@@ -167,7 +171,7 @@ def type_text(kind: pa.DataType) -> str:
     if pa.types.is_struct(kind):
         parts = ", ".join(f"{field.name}: {type_text(field.type)}" for field in kind)
         return f"struct<{parts}>"
-    return str(kind).removeprefix("large_")
+    return str(kind).removeprefix("large_").removesuffix("_view")
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -178,6 +182,13 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _without_view(array: pa.Array) -> pa.Array:
+    """Return views as what they are views of: few of Arrow's kernels take them."""
+    if pa.types.is_string_view(array.type):
+        return array.cast(pa.large_string())
+    return array.cast(pa.large_binary()) if pa.types.is_binary_view(array.type) else array
 
 
 def _lengths(lists: pa.Array) -> np.ndarray:

@@ -112,6 +112,8 @@ def hashes_of(values: pa.Array) -> np.ndarray:
     if pa.types.is_floating(kind):
         numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
         return np.asarray(_mixed((numbers + 0.0).view(np.uint64)))  # -0.0 becomes 0.0
+    if pa.types.is_interval(kind):
+        raise DataError(f"holds {kind}, whose values have no order: cast it to a duration")
     if pa.types.is_temporal(kind):
         wide = pa.int32() if kind.bit_width == 32 else pa.int64()
         return hash_values(_NAME, values.view(wide))

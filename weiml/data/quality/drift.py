@@ -6,9 +6,10 @@ With a and b the shares of the same bins in the reference and in what is compare
     L∞  = max |b − a|
     JS  = ½ Σ a log₂(a / m) + ½ Σ b log₂(b / m),  m = (a + b) / 2      in [0, 1]
 
-Bins of numbers lie between the reference's quantiles; those of other features are the most frequent
-values of both sides, one for the rest, and one for values that are new, which is told only while
-the reference's values are all kept. Missing values are a bin of their own. Customary bounds:
+Bins of numbers lie between the reference's quantiles, piles of equal numbers apart; those of other
+features are the most frequent values of both sides, one for the rest, and one for values that are
+new, which is told only while the reference's values are all kept. Missing values are a bin of their
+own. Customary bounds:
 PSI under 0.1 no change, 0.1 to 0.25 some, above 0.25 a great one (as of credit scoring; N. Siddiqi,
 "Credit Risk Scorecards", 2006); L∞ 0.05 to 0.1; JS 0.05. JS is the square of the distance of
 D. M. Endres and J. E. Schindelin (2003).
@@ -17,15 +18,15 @@ D. M. Endres and J. E. Schindelin (2003).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from weiml.data.quality.columns import ColumnStatistics
 from weiml.data.quality.statistics import TableStatistics
 from weiml.errors import ConfigError
+from weiml.features.transforms.distribution import Distribution
 
-__all__ = ["Drift", "compare", "jensen_shannon", "l_infinity", "psi"]
+__all__ = ["Drift", "bin_labels", "compare", "jensen_shannon", "l_infinity", "psi"]
 
 _FLOOR = 1e-4
 
@@ -136,12 +137,35 @@ def _number_shares(
     base = reference if _has_numbers(reference) else current
     numbers = base.numbers or base.lengths
     assert numbers is not None
-    edges = np.unique(numbers.sketch.quantiles(np.arange(1, bins) / bins))
-    # A bin is (left, right]: a pile of equal values at the least edge is then a bin of its own.
+    edges = _edges(numbers.sketch.distribution(), bins)
     shares = [_bin_shares(side, edges) for side in (reference, current)]
-    marks = ["-∞", *(f"{edge:.6g}" for edge in edges), "∞"]
-    labels = [f"({left}, {right}]" for left, right in pairwise(marks)]
-    return [*labels, "infinite"], shares[0], shares[1]
+    return [*bin_labels(edges), "infinite"], shares[0], shares[1]
+
+
+def _edges(seen: Distribution, bins: int) -> np.ndarray:
+    """Return the right ends of all bins but the last, rising: quantiles of the reference.
+
+    A pile of equal values (more than a bin's share of them) and the least value have an edge just
+    below too: they are bins of their own, and what falls below them is seen.
+    """
+    edges = np.unique(seen.quantiles(np.arange(1, bins) / bins))
+    below = np.nextafter(edges, -np.inf)
+    piles = (seen.cdf(edges) - seen.cdf(below) > 1 / bins) | (edges == seen.min)
+    return np.unique(np.concatenate([edges, below[piles]]))
+
+
+def bin_labels(edges: np.ndarray) -> list[str]:
+    """Return the bins as intervals; one that ends just below a pile is open at its right end."""
+    just_below = np.nextafter(edges[1:], -np.inf) == edges[:-1]
+    open_ends = np.append(just_below, False)[: len(edges)]
+    marks = [f"{edge:.6g}" for edge in edges]
+    shown = [
+        (f"{marks[i + 1]})", f"[{marks[i + 1]}") if end else (f"{marks[i]}]", f"({marks[i]}")
+        for i, end in enumerate(open_ends)
+    ]
+    lefts = ["(-∞", *(left for _, left in shown)]
+    rights = [*(right for right, _ in shown), "∞)"]
+    return [f"{left}, {right}" for left, right in zip(lefts, rights, strict=True)]
 
 
 def _bin_shares(column: ColumnStatistics, edges: np.ndarray) -> np.ndarray:

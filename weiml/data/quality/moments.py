@@ -37,8 +37,11 @@ class NumberStatistics:
         self.infinite += len(numbers) - len(finite)
         if not len(finite):
             return
-        mean = float(finite.mean())
-        squares = float(np.square(finite - mean).sum())
+        with np.errstate(over="ignore"):  # an infinite spread is None in files
+            mean = float(finite.mean())
+            if not math.isfinite(mean):
+                mean = float((finite / len(finite)).sum())
+            squares = float(np.square(finite - mean).sum())
         self._combine(len(finite), mean, squares)
         self.zeros += int(np.count_nonzero(finite == 0))
         self.min = min(self.min, float(finite.min()))
@@ -59,15 +62,21 @@ class NumberStatistics:
         total = self.count + count
         if self.count:
             difference = mean - self.mean
-            self._squares += squares + difference**2 * self.count * count / total
-            self.mean += difference * count / total
+            self._squares += squares + difference * difference * self.count * count / total
+            if math.isfinite(difference):
+                self.mean += difference * count / total
+            else:
+                self.mean = self.mean * (self.count / total) + mean * (count / total)
         else:
             self.mean, self._squares = mean, squares
         self.count = total
 
     @property
     def std(self) -> float:
-        """The standard deviation of all the numbers (divided by n); NaN if there are none."""
+        """The standard deviation of all the numbers (divided by n); NaN if there are none.
+
+        Infinite where squares are beyond float64: from differences of about 10¹⁵⁴ on.
+        """
         return math.sqrt(self._squares / self.count) if self.count else math.nan
 
     def to_mapping(self) -> dict[str, Any]:
@@ -81,9 +90,9 @@ class NumberStatistics:
             "min": self.min if self.count else None,
             "max": self.max if self.count else None,
             "mean": self.mean if self.count else None,
-            "std": self.std if self.count else None,
-            "squares": self._squares,
-            "quantiles": {f"{q:g}": float(x) for q, x in zip(levels, found, strict=False)},
+            "std": _finite(self.std),
+            "squares": _finite(self._squares),
+            "quantiles": {f"{q:g}": _finite(float(x)) for q, x in zip(levels, found, strict=False)},
             "sketch": base64.b64encode(self.sketch.to_bytes()).decode(),
         }
 
@@ -96,6 +105,13 @@ class NumberStatistics:
         made.zeros = int(mapping["zeros"])
         if made.count:
             made.min, made.max = float(mapping["min"]), float(mapping["max"])
-            made.mean, made._squares = float(mapping["mean"]), float(mapping["squares"])
+            squares = mapping["squares"]
+            made.mean = float(mapping["mean"])
+            made._squares = math.inf if squares is None else float(squares)
         made.sketch = QuantileSketch.from_bytes(base64.b64decode(mapping["sketch"]))
         return made
+
+
+def _finite(number: float) -> float | None:
+    """Return a number as JSON can hold it."""
+    return number if math.isfinite(number) else None

@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weiml.config import nearest
+from weiml.data.quality.columns import type_text
 from weiml.data.quality.findings import Finding
 from weiml.errors import ConfigError, DataError
+from weiml.features.transforms.columns import is_list
 
 __all__ = ["FeatureSkew", "Skew", "compare_rows"]
 
@@ -77,7 +79,7 @@ def compare_rows(
 
     Numbers differ if |served − offline| > tolerance + relative · |offline|; two NaN are equal, NaN
     and null are not. Lists are compared in their order, structs and maps by parts, all else by
-    equality.
+    equality. Forms of one type (dictionaries, views, wide offsets, fixed lengths) do not count.
 
     Args:
         served: features as they were logged.
@@ -143,8 +145,9 @@ def _check_ids(table: pa.Table, by: Sequence[str], side: str) -> None:
 def _pairs(served: pa.Table, offline: pa.Table, by: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the places of the rows that both sides have, in the served order."""
     names = list(by)
-    left = served.select(names).append_column(_SERVED, pa.array(np.arange(served.num_rows)))
-    right = offline.select(names).cast(left.select(names).schema)
+    ids = pa.table({name: _whole(served[name]) for name in names})
+    left = ids.append_column(_SERVED, pa.array(np.arange(served.num_rows)))
+    right = pa.table({name: _whole(offline[name]) for name in names}).cast(ids.schema)
     right = right.append_column(_OFFLINE, pa.array(np.arange(offline.num_rows)))
     joined = left.join(right, names, join_type="inner").sort_by(_SERVED)
     return joined[_SERVED].to_numpy(), joined[_OFFLINE].to_numpy()
@@ -159,12 +162,13 @@ def _features(
         if name not in both:
             raise DataError(f"feature {name!r} is not on both sides{nearest(name, both)}")
         kinds = served.schema.field(name).type, offline.schema.field(name).type
-        if kinds[0] != kinds[1] and not all(map(_is_number, kinds)):
+        if type_text(kinds[0]) != type_text(kinds[1]) and not all(map(_is_number, kinds)):
             raise DataError(f"feature {name!r} is {kinds[0]} when served, {kinds[1]} offline")
     return names
 
 
 def _is_number(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
@@ -172,15 +176,23 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
+    return _plain(array)
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """Return dictionaries and views as plain arrays of what they hold."""
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
-    return array
+    if pa.types.is_string_view(array.type):
+        return array.cast(pa.large_string())
+    return array.cast(pa.large_binary()) if pa.types.is_binary_view(array.type) else array
 
 
 def _differs(
     a: pa.Array, b: pa.Array, tolerance: float, relative: float
 ) -> tuple[np.ndarray, float]:
     """Return which values differ, bool ``(n,)``, and the largest difference of numbers."""
+    a, b = _plain(a), _plain(b)
     present = _mask(a.is_valid()), _mask(b.is_valid())
     both = present[0] & present[1]
     differs = present[0] != present[1]
@@ -194,16 +206,19 @@ def _differs(
             inner |= part
             largest = float(np.fmax(largest, size))
     elif pa.types.is_map(a.type):
-        kind = pa.list_(pa.struct([a.type.key_field, a.type.item_field]))
-        inner, largest = _lists_differ(a.cast(kind), b.cast(kind), tolerance, relative)
-    elif pa.types.is_list(a.type) or pa.types.is_large_list(a.type):
+        inner, largest = _lists_differ(_entries(a), _entries(b), tolerance, relative)
+    elif is_list(a.type):
         inner, largest = _lists_differ(a, b, tolerance, relative)
     elif pa.types.is_null(a.type):
         inner, largest = np.zeros(len(a), bool), float("nan")
     else:
-        inner, largest = _mask(pc.not_equal(a, b)), float("nan")
+        inner, largest = _mask(pc.not_equal(a, b.cast(a.type))), float("nan")
     differs[both] |= inner
     return differs, largest
+
+
+def _entries(maps: pa.MapArray) -> pa.Array:
+    return maps.cast(pa.list_(pa.struct([maps.type.key_field, maps.type.item_field])))
 
 
 def _mask(array: pa.Array) -> np.ndarray:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pyarrow as pa
 from weiml.data.formats import FORMATS, format_of
 from weiml.data.quality.columns import ColumnStatistics, type_text
 from weiml.errors import DataError
+from weiml.files import written_aside
 
 __all__ = ["TableStatistics", "read_statistics", "statistics_of"]
 
@@ -103,14 +102,9 @@ class TableStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write the state as JSON; the file appears when it is whole."""
-        place = Path(path)
-        aside = place.with_name(f".{place.name}.{uuid.uuid4().hex[:12]}.partial")
-        try:
-            text = json.dumps(self.to_mapping(), allow_nan=False, ensure_ascii=False)
+        text = json.dumps(self.to_mapping(), allow_nan=False, ensure_ascii=False)
+        with written_aside(path) as aside:
             aside.write_text(text + "\n", encoding="utf-8")
-            os.replace(aside, place)
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 def statistics_of(tables: Iterable[pa.Table]) -> TableStatistics:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from weiml.config import nearest
-from weiml.data.sampling.counts import RowCounts, column_of, keep_rows, labels_of
+from weiml.data.sampling.counts import RowCounts, keep_rows, labels_of, numbers_of
 from weiml.data.sampling.duplicates import time_order
 from weiml.data.sampling.keys import row_keys
 from weiml.errors import ConfigError
@@ -77,8 +77,7 @@ def bucket_edges(
     levels = np.arange(1, buckets) / buckets
     found = {}
     for name in features:
-        values = column_of(table, name, "feature").cast(pa.float64()).drop_null()
-        numbers = values.to_numpy(zero_copy_only=False)
+        numbers = numbers_of(table, name, "feature")
         numbers = numbers[np.isfinite(numbers)]
         cuts: Any = np.unique(np.quantile(numbers, levels)) if len(numbers) else []
         found[name] = tuple(map(float, cuts))
@@ -114,10 +113,9 @@ def remove_contradictions(
 
 def _bucketed(table: pa.Table, config: Contradictions) -> pa.Table:
     for name, edges in config.edges.items():
-        column = column_of(table, name, "feature").cast(pa.float64())
-        numbers = column.fill_null(0.0).to_numpy(zero_copy_only=False)
+        numbers = numbers_of(table, name, "feature")
         buckets = np.searchsorted(np.array(edges), numbers, side="right")
-        buckets = pa.array(buckets, mask=~np.asarray(column.is_valid(), bool) | np.isnan(numbers))
+        buckets = pa.array(buckets, mask=np.isnan(numbers))
         table = table.set_column(table.column_names.index(name), name, buckets)
     return table
 

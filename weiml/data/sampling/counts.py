@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from weiml.config import nearest
 from weiml.errors import DataError
+from weiml.features.numbers import floats_of
 
-__all__ = ["RowCounts", "column_of", "keep_rows", "labels_of"]
+__all__ = ["RowCounts", "column_of", "keep_rows", "labels_of", "numbers_of"]
 
 _LOG = logging.getLogger("weiml.data.sampling")
 
@@ -58,6 +59,25 @@ def column_of(table: pa.Table, name: str, what: str) -> pa.Array:
     return pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
 
 
+def numbers_of(table: pa.Table, name: str, what: str) -> np.ndarray:
+    """Return a column of numbers as float64 ``(n,)``, NaN for null.
+
+    Raises:
+        DataError: there is none of that name, or it holds no numbers; `what` says what for.
+    """
+    array = column_of(table, name, what)
+    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    if not (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_null(kind)
+    ):
+        raise DataError(f"{what} column {name!r} must hold numbers, got {kind}")
+    return floats_of(array)
+
+
 def labels_of(table: pa.Table, name: str) -> np.ndarray:
     """Return which rows are positive, bool ``(n,)``.
 
@@ -69,7 +89,7 @@ def labels_of(table: pa.Table, name: str) -> np.ndarray:
         return np.array(array.to_numpy(zero_copy_only=False), bool)
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
         raise DataError(f"labels in {name!r} must be 0 or 1, got {array.type}")
-    values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    values = floats_of(array)
     wrong = np.flatnonzero((values != 0) & (values != 1))
     if len(wrong):
         row = int(wrong[0])

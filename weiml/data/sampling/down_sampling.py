@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from weiml.data.sampling.counts import RowCounts, column_of, keep_rows, labels_of
+from weiml.data.sampling.counts import RowCounts, keep_rows, labels_of, numbers_of
 from weiml.data.sampling.keys import row_keys, share_of
 from weiml.errors import ConfigError, DataError
 
@@ -108,10 +108,10 @@ def correct_predictions(predictions: Any, rate: float) -> Any:
 def multiply_weights(table: pa.Table, name: str, factor: np.ndarray) -> pa.Table:
     """Return the table with the weights in `name` times `factor`, float32; 1 where it has none."""
     if name in table.column_names:
-        before = column_of(table, name, "weight")
-        if before.null_count:
-            raise DataError(f"weights in {name!r} have {before.null_count} nulls; fill them first")
-        weights = before.cast(pa.float64()).to_numpy(zero_copy_only=False) * factor
+        nulls = table[name].null_count
+        if nulls:
+            raise DataError(f"weights in {name!r} have {nulls} nulls; fill them first")
+        weights = numbers_of(table, name, "weight") * factor
         place = table.column_names.index(name)
         return table.set_column(place, name, pa.array(weights.astype(np.float32)))
     return table.append_column(name, pa.array(factor.astype(np.float32)))

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
+from weiml.errors import DataError
 from weiml.features.transforms.base import Accumulator, Fitted
 from weiml.features.transforms.columns import numbers
 from weiml.features.transforms.derived import Counting, OneColumn
@@ -66,6 +67,10 @@ class Sketching(Counting):
         self._sketch.add(numbers(table, self.column))
 
     def _join(self, other: Self) -> None:
+        if type(self._sketch) is not type(other._sketch):
+            raise DataError(
+                f"accumulators of different passes over the data do not merge: {self.transform}"
+            )
         self._sketch.merge(other._sketch)  # type: ignore[arg-type]
 
     @abstractmethod

@@ -19,7 +19,6 @@ What holds for all of them:
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import Any, ClassVar, Self
 import pyarrow as pa
 
 from weiml.errors import DataError
+from weiml.files import written_aside
 
 __all__ = ["FORMAT", "Accumulator", "Fitted", "Transform", "fit_tables", "same_transform"]
 
@@ -147,13 +147,9 @@ class Fitted(ABC):
     def save(self, path: str | Path) -> None:
         """Write it as JSON, whole or not at all; `registry.load_fitted` reads it."""
         tree = {"format": FORMAT, **self.to_mapping()}
-        target = Path(path)
-        aside = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            aside.write_text(json.dumps(tree, indent=1, allow_nan=False), encoding="utf-8")
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
+        text = json.dumps(tree, indent=1, allow_nan=False)
+        with written_aside(path) as aside:
+            aside.write_text(text, encoding="utf-8")
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -125,6 +125,8 @@ class FittedVocabulary(_FittedCategories):
     def number(self, values: pa.Array) -> np.ndarray:
         """Return the numbers of values: int32."""
         assert isinstance(self.of, Vocabulary)
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)  # nulls may stand in the dictionary alone
         keys = hash_values("", values)
         found = self._index.find(keys)
         unknown = 1 + (keys % np.uint64(self.of.oov)).astype(np.int32)

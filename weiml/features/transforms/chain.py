@@ -258,7 +258,12 @@ class _TogetherSeen(Accumulator):
 
     def merge(self, other: Self) -> None:
         same_transform(self.transform, other.transform)
-        for mine, theirs in zip(self.parts, other.parts, strict=True):
+        pairs = list(zip(self.parts, other.parts, strict=True))
+        for mine, theirs in pairs:
+            seeing = isinstance(mine, Accumulator), isinstance(theirs, Accumulator)
+            if seeing[0] != seeing[1] or (not seeing[0] and mine != theirs):
+                raise DataError("accumulators of different passes over the data do not merge")
+        for mine, theirs in pairs:
             if isinstance(mine, Accumulator) and isinstance(theirs, Accumulator):
                 mine.merge(theirs)
 

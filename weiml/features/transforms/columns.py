@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from weiml.config import nearest
 from weiml.errors import DataError
+from weiml.features.numbers import floats_of
 
 __all__ = [
     "Lists",
@@ -121,9 +122,7 @@ def numbers(table: pa.Table, name: str) -> np.ndarray:
 def as_numbers(values: pa.Array, name: str) -> np.ndarray:
     """Return an array of numbers as float64, NaN where missing; `name` is for errors."""
     require(is_number(values.type), name, "this transform", "numbers", values.type)
-    if pa.types.is_boolean(values.type):
-        values = values.cast(pa.int8())
-    x = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    x = floats_of(values)
     known = np.isfinite(x)
     return x if known.all() else np.where(known, x, np.nan)
 

@@ -37,6 +37,7 @@ __all__ = ["QuantileSketch", "Refinement"]
 ONE = 1 << 20
 """Weights are whole multiples of 2⁻²⁰, so that their sums are exact in any order."""
 _HEAVIEST = float(1 << 42)
+_MOST_UNITS = (1 << 42) * ONE
 _LEAST_CELLS = 1 << 12  # one for each sign and exponent: a shift never reaches into them
 _FIRST_BITS = 8
 _HEAD = struct.Struct("<4sqqqqqq")
@@ -61,6 +62,7 @@ class QuantileSketch:
         self.max_cells = max_cells
         self.count = 0
         """Values taken in that are not missing."""
+        self._total = 0
         self.missing = 0
         """Values that were NaN or infinite."""
         self._shift = 0
@@ -76,6 +78,7 @@ class QuantileSketch:
         """
         bits = np.ascontiguousarray(values, np.float64).view(np.int64)
         units = _units(weights, bits.size)
+        self._total = self._heavier(self._added(bits, units))
         at = 0
         while at < bits.size:
             # Some more cells than are kept in the end: a grid that is made coarser cell by cell
@@ -97,12 +100,14 @@ class QuantileSketch:
         """Take in what another sketch of the same `max_cells` has seen.
 
         Raises:
-            DataError: the other sketch keeps another number of cells.
+            DataError: the other sketch keeps another number of cells, or both together weigh more
+                than 2⁴².
         """
         if other.max_cells != self.max_cells:
             raise DataError(
                 f"sketches of {self.max_cells} and {other.max_cells} cells do not merge"
             )
+        self._total = self._heavier(other._total)
         shift = max(self._shift, other._shift)
         both = np.concatenate(
             [group(part._all_cells(), shift - part._shift) for part in (self, other)]
@@ -174,6 +179,9 @@ class QuantileSketch:
         cells = np.column_stack([stored[:, 1] >> shift, stored])
         if (cells[1:, CELL] <= cells[:-1, CELL]).any() or (cells[:, WEIGHT] <= 0).any():
             raise DataError("the bytes of a quantile sketch are damaged: cells out of order")
+        if cells[:, WEIGHT].sum(dtype=np.float64) > 1.5 * _MOST_UNITS:  # int64 could wrap around
+            raise DataError("the bytes of a quantile sketch are damaged: they weigh more than 2^42")
+        sketch._total = sketch._heavier(int(cells[:, WEIGHT].sum()))
         sketch._keep(shift, np.ascontiguousarray(cells, np.int64))
         return sketch
 
@@ -182,6 +190,25 @@ class QuantileSketch:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(self.from_bytes(state["bytes"]).__dict__)
+
+    def _added(self, bits: np.ndarray, units: np.ndarray) -> int:
+        """Return what values of these bits weigh, missing ones left out."""
+        known = np.isfinite(bits.view(np.float64))
+        return int(units[known].sum()) if units.size else ONE * int(np.count_nonzero(known))
+
+    def _heavier(self, more: int) -> int:
+        """Return the weight of all with some more.
+
+        Raises:
+            DataError: it would be more than 2⁴², and sums of units no int64.
+        """
+        total = self._total + more
+        if total > _MOST_UNITS:
+            raise DataError(
+                f"weights must sum up to at most 2^42, got {self._total / ONE:.6g} and "
+                f"{more / ONE:.6g} more: scale them"
+            )
+        return total
 
     def _all_cells(self) -> np.ndarray:
         """Return the cells that are counted in, in order: int64 ``(n, 4)``."""

@@ -85,7 +85,8 @@ class TargetMean(Derived):
 
     For *training* rows use `fit_transform_out_of_fold`: the fitted transform's own `apply` is for
     other rows. The folds follow from the hash of the column `fold_by`, such as a user's or a
-    session's id, so that all its rows lie in one fold and none sees the labels of another.
+    session's id, so that all its rows lie in one fold and none sees the labels of another. It is
+    none of `columns`: a category that lies in one fold would have no mean but the prior.
     """
 
     columns: tuple[str, ...]
@@ -114,6 +115,12 @@ class TargetMean(Derived):
             raise ConfigError(f"TargetMean: strength must not be negative, got {self.strength}")
         if not 2 <= self.folds <= 1000:
             raise ConfigError(f"TargetMean: folds must be 2 to 1000, got {self.folds}")
+        if self.fold_by in self.columns:
+            raise ConfigError(
+                f"TargetMean: fold_by must be none of the columns {self.columns}, got "
+                f"{self.fold_by!r}: all of a category would lie in one fold, and each training "
+                "example get the prior; use another column, such as a user's or a session's id"
+            )
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weiml.errors import ConfigError
+from weiml.features.numbers import seconds_of
 from weiml.features.transforms.columns import column, require
 from weiml.features.transforms.derived import FittedDerived, OneColumn, Stateless
 from weiml.features.transforms.registry import register
@@ -138,9 +139,7 @@ def _local(times: pa.Array, timezone: str | None) -> pa.Array:
         timezone = None  # a date is one of the zone already
         times = times.cast(pa.timestamp("s")).cast(pa.int64())
     elif pa.types.is_timestamp(times.type):
-        # Casting cuts towards 1970, so round down first.
-        times = pc.floor_temporal(times, unit="second")
-        times = times.cast(pa.timestamp("s", times.type.tz), safe=False).cast(pa.int64())
+        times = seconds_of(times)
     elif pa.types.is_uint64(times.type):
         times = pc.min_element_wise(times, pa.scalar(1 << 62, pa.uint64()), skip_nulls=False)
     seconds = times.cast(pa.int64())
