@@ -92,7 +92,7 @@ def test_a_full_log_pushes_back_until_its_reader_has_deleted(tmp_path: Path) -> 
         assert httpx.get(f"{receiver.url}/healthz").json()["status"] in ("ok", "full")
         with GrowingFiles(tmp_path, sequence=True, delete_read=True) as source:
             assert len(source.poll(10_000, 0.0)) == sent
-            source.saved(source.position())
+            source.saved(source.position(), source.position())
         while httpx.post(url, json={"n": sent}).status_code != 200:
             assert time.monotonic() < until
 

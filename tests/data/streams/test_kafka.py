@@ -157,7 +157,7 @@ def test_memory_sink_keeps_one_result_a_number() -> None:
     sink, table = MemorySink(), pa.table({"n": [1]})
     sink.write(1, {"s": table})
     sink.write(2, {"s": table})
-    sink.begin(1)
+    sink.begin(1, "run")
     sink.write(2, {"s": pa.table({"n": [2]})})
     found = sink.table("s")
     assert found is not None

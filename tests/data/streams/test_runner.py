@@ -25,6 +25,7 @@ from weiml.data.streams import (
     LabelJoinConfig,
     MemorySink,
     Operator,
+    PartFiles,
     Quarantine,
     QuarantineConfig,
     RawEvents,
@@ -227,6 +228,46 @@ def test_a_damaged_checkpoint_costs_a_replay_and_no_event(
     assert rows is not None
     assert rows["n_10ms"].to_pylist() == [1, 1, 1, 1]
     assert rows["sequence"].to_pylist() == [0, 1, 2, 3]
+
+
+def test_files_stay_until_no_kept_checkpoint_needs_them(tmp_path: Path) -> None:
+    sink = MemorySink()
+    config = StreamConfig(time="time", max_ahead=None, poll_s=0.0, give_events=True)
+
+    def run() -> StreamRun:
+        return StreamRun(
+            GrowingFiles(tmp_path / "in", sequence=True, delete_read=True, discover_every_s=0.0),
+            JsonDecoder(schema=SCHEMA),
+            config,
+            checkpoint_dir=tmp_path / "checkpoints",
+            sink=sink,
+        )
+
+    write(tmp_path, [{"item": "a", "time": time} for time in range(5)], "1")
+    run().run("caught_up")
+    write(tmp_path, [{"item": "a", "time": time} for time in range(5, 10)], "1")
+    write(tmp_path, [{"item": "a", "time": time} for time in (10, 11)], "2")
+    run().run("caught_up")
+    (tmp_path / "checkpoints" / "checkpoint-00000002" / "manifest.json").write_text("{")
+    run().run("caught_up")
+    events = sink.table("events")
+    assert events is not None
+    assert events["time"].to_pylist() == list(range(12))
+    for time in range(12, 16):
+        write(tmp_path, [{"item": "a", "time": time}], "2")
+        run().run("caught_up")
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["2"]
+    run().run("caught_up")
+
+
+def test_a_fresh_checkpoint_folder_does_not_delete_results(tmp_path: Path) -> None:
+    write(tmp_path, [{"item": "a", "time": 0}])
+    run_of(tmp_path, sink=PartFiles(tmp_path / "out")).run("end")
+    (tmp_path / "checkpoints").rename(tmp_path / "elsewhere")
+    run = run_of(tmp_path, sink=PartFiles(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="checkpoint_dir"):
+        run.run("end")
+    assert len(list((tmp_path / "out" / "counts").iterdir())) == 1
 
 
 def test_names_of_operators_are_checked(tmp_path: Path) -> None:

@@ -144,10 +144,10 @@ class KafkaSource(EventSource):
                 lags[name] = max(newest - at, 0) if newest >= 0 else 1
         return lags
 
-    def saved(self, positions: Positions) -> None:
+    def saved(self, newest: Positions, oldest: Positions | None) -> None:
         """Tell the broker, if there is a group; it may take its time, and may fail."""
         if self._group is not None:
-            offsets = [self._place(name, int(at)) for name, at in positions.items()]
+            offsets = [self._place(name, int(at)) for name, at in newest.items()]
             try:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
             except self._kafka.KafkaException as error:
