@@ -23,6 +23,7 @@ def test_bad_events_can_be_read_again(tmp_path: Path) -> None:
     again = replay(tmp_path)
     assert [again.value(i) for i in range(len(again))] == [b"a", b"\xff\n"]
     assert again.offsets.tolist() == [5, 6]
+    assert again.times.tolist() == [0, 0]
     assert len(replay(tmp_path / "none")) == 0
 
 

@@ -145,6 +145,36 @@ def test_an_event_of_the_far_future_is_set_aside(tmp_path: Path) -> None:
     assert "max_ahead" in next(bad_events(tmp_path / "bad")).reason
 
 
+def test_a_time_that_cannot_be_is_set_aside(tmp_path: Path) -> None:
+    write(tmp_path, [{"item": "a", "time": time} for time in (0, 2**62, -(2**62), 5)])
+    quarantine = Quarantine(tmp_path / "bad", QuarantineConfig())
+    config = StreamConfig(time="time", time_unit="s", poll_s=0.0)
+    status = run_of(tmp_path, config=config, quarantine=quarantine).run("end")
+    assert (status["quarantined"], status["late"], status["newest"]) == (2, 0, 5000)
+    assert ["no time" in event.reason for event in bad_events(tmp_path / "bad")] == [True, True]
+
+
+def test_events_without_an_id_are_like_no_other(tmp_path: Path) -> None:
+    ids: list[dict[str, Any]] = [{"item": "a"}, {}, {"item": None}, {}, {"item": "a"}, {"item": ""}]
+    write(tmp_path, [{**event, "time": time} for time, event in enumerate(ids)])
+    config = StreamConfig(time="time", id="item", poll_s=0.0, give_events=True)
+    sink = MemorySink()
+    status = run_of(tmp_path, config=config, sink=sink).run("end")
+    events = sink.table("events")
+    assert events is not None
+    assert events["time"].to_pylist() == [0, 1, 2, 3, 5]
+    assert (status["repeated"], status["without_id"]) == (1, 3)
+
+
+def test_rotation_makes_no_late_event_count(tmp_path: Path) -> None:
+    write(tmp_path, [{"item": "a", "time": 100_000}])
+    run = run_of(tmp_path)
+    run.run("caught_up")
+    (tmp_path / "in" / "log").rename(tmp_path / "in" / "log.1")
+    write(tmp_path, [{"item": "a", "time": 5}], "log.1")
+    assert run_of(tmp_path).run("caught_up")["late"] == 1
+
+
 def test_an_event_of_several_rows_is_set_aside_as_a_whole(tmp_path: Path) -> None:
     def payload(times: list[int]) -> bytes:
         sink = pa.BufferOutputStream()

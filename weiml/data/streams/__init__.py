@@ -14,13 +14,8 @@ from weiml.data.streams.join import LabelJoin, LabelJoinConfig
 from weiml.data.streams.kafka import KafkaSink, KafkaSource
 from weiml.data.streams.measures import Count, Measure, Ratio, Sum
 from weiml.data.streams.operators import EVENTS, LATE, Operator
-from weiml.data.streams.quarantine import (
-    BadEvent,
-    Quarantine,
-    QuarantineConfig,
-    bad_events,
-    replay,
-)
+from weiml.data.streams.quarantine import BadEvent, Quarantine, QuarantineConfig, bad_events
+from weiml.data.streams.replay import QuarantinedEvents, replay
 from weiml.data.streams.runner import StreamRun, StreamState, Until, run_stream
 from weiml.data.streams.sinks import CallSink, PartFiles
 from weiml.data.streams.watermark import Watermarks, event_times
@@ -55,6 +50,7 @@ __all__ = [
     "Positions",
     "Quarantine",
     "QuarantineConfig",
+    "QuarantinedEvents",
     "Ratio",
     "RawEvents",
     "ReceiverConfig",

@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,9 @@ class GrowingFiles(EventSource):
         for identity, tail in list(self._tails.items()):
             position = oldest.get(tail.name, {"done": False})
             if position["done"] and tail.name in done and position["offset"] == tail.offset:
-                tail.path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    if _inode(tail.path) == identity:  # it may have been renamed just now
+                        tail.path.unlink()
                 self._forget(identity)
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """Bad events set aside: each with its reason and where it stood, as JSON lines by day.
 
 A run that meets too many of them stops, since then the schema is wrong rather than the events.
-What was set aside can be read again as a source, once the decoder is mended: see `replay`.
+What was set aside can be read again as a source, once the decoder is mended: see
+`QuarantinedEvents`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from weiml.data.streams.base import RawEvents
 from weiml.data.streams.durable import claim, writing
 from weiml.errors import ConfigError, DataError
 
-__all__ = ["BadEvent", "Quarantine", "QuarantineConfig", "bad_events", "replay"]
+__all__ = ["BadEvent", "Quarantine", "QuarantineConfig", "bad_events"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,16 +184,6 @@ def bad_events(folder: str | Path) -> Iterator[BadEvent]:
                     yield _from_json(json.loads(line))
                 except (KeyError, TypeError, ValueError) as error:
                     raise DataError(f"{file}:{number} is not a bad event: {error}") from None
-
-
-def replay(folder: str | Path) -> RawEvents:
-    """Return what was set aside as raw events again, to be decoded anew."""
-    events = list(bad_events(folder))
-    parts = [
-        RawEvents.of_values([event.value], partition=event.partition, first_offset=event.offset)
-        for event in events
-    ]
-    return RawEvents.concat(parts) if parts else RawEvents.of_values([])
 
 
 def _as_json(event: BadEvent) -> dict[str, Any]:

@@ -166,8 +166,9 @@ class StreamRun:
     def status(self) -> dict[str, Any]:
         """Return where the run stands, fit for JSON.
 
-        state, checkpoint (number), events, events_per_second, late, repeated, quarantined, lag (in
-        all), watermark and newest (ms of event time, None before the first), operators (by name).
+        state, checkpoint (number), events, events_per_second, late, repeated, without_id,
+        quarantined, lag (in all), watermark and newest (ms of event time, None before the first),
+        operators (by name).
         """
         marks = self._intake.watermarks
         return {
