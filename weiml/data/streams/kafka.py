@@ -11,6 +11,7 @@ import datetime
 import decimal
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -121,11 +122,11 @@ class KafkaSource(EventSource):
         while True:
             left = max(until - time.monotonic(), 0.0)
             messages = self._consumer.consume(min(max_events, 1_000_000), min(left, 0.1))
-            good = [message for message in messages if message.error() is None]
-            if len(good) < len(messages):
-                self._note([message for message in messages if message.error() is not None])
-            if good or left == 0.0:
-                return self._events(good)
+            raw = self._events([message for message in messages if message.error() is None])
+            # After the events: an end lies behind them, and behind a transaction's markers.
+            self._note([message for message in messages if message.error() is not None])
+            if len(raw) or left == 0.0:
+                return raw
 
     def position(self) -> Positions:
         """Return the offset of the next event by partition."""
@@ -186,7 +187,8 @@ class KafkaSource(EventSource):
         for message in messages:
             error, name = message.error(), f"{message.topic()}/{message.partition()}"
             if error.code() == codes._PARTITION_EOF:
-                self._next[name] = self._ends[name] = message.offset()
+                self._ends[name] = message.offset()
+                self._next[name] = max(self._next[name], message.offset())
             elif error.code() in (codes._AUTO_OFFSET_RESET, codes.OFFSET_OUT_OF_RANGE):
                 self._lost(name, self._next[name], self._oldest(name))
                 self._consumer.seek(self._place(name, self._next[name]))
@@ -268,8 +270,9 @@ class KafkaSource(EventSource):
 class KafkaSink(Sink):
     """Writes results as JSON objects, one message a row; all are acknowledged or it raises.
 
-    Each message has the headers ``stream`` and ``id`` = ``NUMBER/STREAM/ROW``. A checkpoint's rows
-    that are sent again after a crash have the ids that they had: consumers drop those they know.
+    Each message has the headers ``stream`` and ``id`` = ``RUN/NUMBER/STREAM/ROW``. A checkpoint's
+    rows that are sent again have the ids that they had: consumers drop those they know. NaN and
+    infinite numbers, which JSON does not have, become null.
 
     Args:
         servers: ``host:port``, several with commas.
@@ -296,6 +299,7 @@ class KafkaSink(Sink):
         self._key = key
         self._timeout_s = timeout_s
         self._failed: list[str] = []
+        self._run = ""
         self._producer = _open(
             _kafka().Producer,
             {
@@ -307,6 +311,10 @@ class KafkaSink(Sink):
                 "error_cb": _warn,
             },
         )
+
+    def begin(self, number: int, run: str) -> None:
+        """Hear which run the results are of."""
+        self._run = run
 
     def write(self, number: int, tables: Mapping[str, pa.Table]) -> None:
         """Send all rows and wait until they are acknowledged.
@@ -334,9 +342,9 @@ class KafkaSink(Sink):
 
     def _send(self, number: int, stream: str, table: pa.Table) -> None:
         for i, row in enumerate(table.to_pylist()):
-            value = json.dumps(row, default=_plain).encode()
+            value = _as_json(row)
             key = None if self._key is None or row.get(self._key) is None else str(row[self._key])
-            headers = {"stream": stream, "id": f"{number}/{stream}/{i}"}
+            headers = {"stream": stream, "id": f"{self._run}/{number}/{stream}/{i}"}
             self._produce(self._topics[stream], value, key, headers)
 
     def _produce(self, topic: str, value: bytes, key: str | None, headers: dict[str, str]) -> None:
@@ -376,6 +384,26 @@ def _open(kind: Any, options: dict[str, Any]) -> Any:
 
 def _warn(error: Any) -> None:
     log.warning("Kafka: %s", error)
+
+
+def _as_json(row: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(row, default=_plain, allow_nan=False).encode()
+    except DataError:
+        raise
+    except ValueError:
+        return json.dumps(_finite(row), default=_plain, allow_nan=False).encode()
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with None in place of numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return value
 
 
 def _plain(value: Any) -> Any:
