@@ -221,7 +221,8 @@ def test_markers_at_the_end_leave_nothing_waiting(
     kafka = SimpleNamespace(Consumer=lambda options: consumer, KafkaError=errors)
     kafka.TopicPartition = lambda *place: place
     kafka.KafkaException = OSError
-    monkeypatch.setattr("weiml.data.streams.kafka._kafka", lambda: kafka)
+    for module in ("kafka", "kafka_client"):
+        monkeypatch.setattr(f"weiml.data.streams.{module}.kafka_client", lambda: kafka)
     monkeypatch.setattr(KafkaSource, "_known", lambda self: ["t/0"])
     monkeypatch.setattr(KafkaSource, "_oldest", lambda self, name: 0)
     with KafkaSource("nowhere", ["t"]) as source:
