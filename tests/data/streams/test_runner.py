@@ -168,11 +168,12 @@ def test_events_without_an_id_are_like_no_other(tmp_path: Path) -> None:
 
 def test_rotation_makes_no_late_event_count(tmp_path: Path) -> None:
     write(tmp_path, [{"item": "a", "time": 100_000}])
-    run = run_of(tmp_path)
-    run.run("caught_up")
+    write(tmp_path, [{"item": "a", "time": 0}], "slow")  # holds the watermark at -10
+    run_of(tmp_path).run("caught_up")
     (tmp_path / "in" / "log").rename(tmp_path / "in" / "log.1")
     write(tmp_path, [{"item": "a", "time": 5}], "log.1")
-    assert run_of(tmp_path).run("caught_up")["late"] == 1
+    status = run_of(tmp_path).run("caught_up")
+    assert (status["late"], status["watermark"]) == (1, -10)
 
 
 def test_an_event_of_several_rows_is_set_aside_as_a_whole(tmp_path: Path) -> None:
