@@ -57,7 +57,7 @@ def test_a_damaged_one_is_passed_over_and_told(tmp_path: Path, damage: str) -> N
     elif damage == "manifest":
         manifest.write_bytes(manifest.read_bytes()[:50])
     else:
-        manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 99'))
+        manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 99'))
     found, wrong = store.load()
     assert found is not None
     assert found.number == 1
@@ -77,6 +77,23 @@ def test_what_was_never_finished_is_not_there(tmp_path: Path) -> None:
     assert store.numbers() == [1]
     store.discard_after(1)
     assert not (tmp_path / ".writing-00000002").exists()
+
+
+def test_the_oldest_tells_how_far_back_a_run_may_go(tmp_path: Path) -> None:
+    store = Checkpoints(tmp_path, keep=2)
+    assert store.oldest() is None
+    for number in range(1, 4):
+        store.save(made(number))
+    assert store.oldest() == {"positions": {"a": 2}}
+    (tmp_path / "checkpoint-00000002" / "manifest.json").write_text("{")
+    assert store.oldest() is None
+
+
+def test_a_run_keeps_its_name(tmp_path: Path) -> None:
+    store = Checkpoints(tmp_path / "a")
+    store.close()
+    again, other = Checkpoints(tmp_path / "a"), Checkpoints(tmp_path / "b")
+    assert again.run == store.run != other.run
 
 
 def test_a_folder_has_one_run(tmp_path: Path) -> None:

@@ -90,9 +90,13 @@ def test_events_are_good_or_bad_by_themselves(trees: list[Any]) -> None:
 
 @given(st.lists(st.binary(max_size=12), max_size=12))
 def test_no_bytes_raise(values: list[bytes]) -> None:
-    decoded(values)
-    CsvDecoder(schema=SCHEMA).decode(RawEvents.of_values(values))
-    ArrowDecoder(schema=SCHEMA).decode(RawEvents.of_values(values))
+    raw = RawEvents.of_values(values)
+    for decoder in (JsonDecoder(schema=SCHEMA), CsvDecoder(schema=SCHEMA)):
+        result = decoder.decode(raw)
+        assert result.table.num_rows == len(result.rows)
+        assert len(result.bad) == len(result.reasons)
+        assert sorted([*result.rows.tolist(), *result.bad]) == list(range(len(values)))
+    assert ArrowDecoder(schema=SCHEMA).decode(raw).bad == list(range(len(values)))
 
 
 def test_csv_rows() -> None:

@@ -169,13 +169,66 @@ def test_read_files_are_deleted_once_saved(tmp_path: Path) -> None:
     with source_of(tmp_path, sequence=True, delete_read=True) as source:
         assert poll(source, 2) == [b"a", b"b"]
         saved = source.position()
-        source.saved(saved)
+        source.saved(saved, None)
+        assert len(list(tmp_path.iterdir())) == 3  # nobody knows what the oldest holds
+        source.saved(saved, saved)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
         assert poll(source) == [b"c", b"d"]
-        source.saved(source.position())
+        source.saved(source.position(), saved)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
+        source.saved(source.position(), source.position())
         assert [path.name for path in tmp_path.iterdir()] == ["3"]  # it may grow
-        source.seek(saved)
-        assert poll(source) == [b"c", b"d"]
+        source.seek(source.position())
+        assert poll(source) == []
+
+
+def test_a_file_that_grew_after_the_oldest_checkpoint_stays(tmp_path: Path) -> None:
+    append(tmp_path / "1", b"a\n")
+    with source_of(tmp_path, sequence=True, delete_read=True) as source:
+        assert poll(source) == [b"a"]
+        oldest = source.position()  # at its end then, and the last one
+        append(tmp_path / "2", b"b\n")
+        assert poll(source) == [b"b"]
+        source.saved(source.position(), oldest)
+        assert (tmp_path / "1").exists()
+        source.seek(oldest)
+        append(tmp_path / "1", b"more\n")
+        assert poll(source) == [b"more", b"b"]
+
+
+def test_a_gap_in_a_sequence_is_an_error(tmp_path: Path) -> None:
+    append(tmp_path / "1", b"a\n")
+    with source_of(tmp_path, sequence=True) as source:
+        assert poll(source) == [b"a"]
+        last = source.position()
+        append(tmp_path / "1", b"b\n")
+        append(tmp_path / "2", b"c\n")
+        assert poll(source) == [b"b", b"c"]
+        read = source.position()
+        (tmp_path / "1").unlink()
+        with pytest.raises(DataError, match="up to byte 2 only.*backup"):
+            source.seek(last)
+        source.seek(read)
+        assert poll(source) == []
+
+
+def test_a_name_stays_with_what_a_file_holds(tmp_path: Path) -> None:
+    append(tmp_path / "a", b"1\n")
+    with source_of(tmp_path) as source:
+        poll(source)
+        [name] = source.partitions()
+        (tmp_path / "a").rename(tmp_path / "b")
+        append(tmp_path / "b", b"2\n")
+        assert poll(source) == [b"2"]
+        assert source.partitions() == (name,)
+        positions = source.position()
+        (tmp_path / "b").rename(tmp_path / "c")
+        source.seek(positions)
+        assert source.partitions() == (name,)
+        (tmp_path / "c").write_bytes(b"others\n")  # the same inode
+        source.seek(positions)
+        assert poll(source) == [b"others"]
+        assert name not in source.partitions()
 
 
 @given(

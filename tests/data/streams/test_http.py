@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,13 @@ def test_all_forms_of_events_are_kept_in_order(receiver: EventReceiver, tmp_path
         (b'{"n":1}\n{"n":', LINES, 400, "line 2"),
         (b'{"n":1}\n[]', LINES, 400, "line 2"),
         (b'{"n":NaN}', {}, 400, "NaN"),
+        (b'{"n":1e999}', {}, 400, "1e999 is larger"),
+        (b'{"n":-1e999}', LINES, 400, "line 1"),
+        (b'\xef\xbb\xbf{"n":1}', LINES, 400, "BOM"),
+        (b'\xef\xbb\xbf{"n":1}', {}, 400, "BOM"),
+        ('{"n":1}'.encode("utf-16-be"), LINES, 400, "line 1"),
+        ('{"n":1}'.encode("utf-16"), {}, 400, "utf-8"),
+        (b'{"n":"\xff"}', LINES, 400, "utf-8"),
         (b"[" * 3000, {}, 400, "not JSON"),
         (b'{"n":"' + b"x" * 1000 + b'"}', {}, 400, "max_event_bytes = 1000"),
         (b'{"n":"' + b"x" * 5000 + b'"}', {}, 413, "max_body_bytes = 4000"),
@@ -92,7 +101,7 @@ def test_a_full_log_pushes_back_until_its_reader_has_deleted(tmp_path: Path) -> 
         assert httpx.get(f"{receiver.url}/healthz").json()["status"] in ("ok", "full")
         with GrowingFiles(tmp_path, sequence=True, delete_read=True) as source:
             assert len(source.poll(10_000, 0.0)) == sent
-            source.saved(source.position())
+            source.saved(source.position(), source.position())
         while httpx.post(url, json={"n": sent}).status_code != 200:
             assert time.monotonic() < until
 
@@ -171,6 +180,88 @@ def test_a_disk_that_fails_is_told_and_what_follows_is_whole(
     assert log.error is None
     log.close()
     assert [event["n"] for event in logged(tmp_path)] == [1, 3]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_a_writer_that_was_waited_for_no_more_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = EventLog(tmp_path)
+    held, real = threading.Event(), log._write
+
+    def hold(data: bytes) -> None:
+        held.wait(20)
+        real(data)
+
+    monkeypatch.setattr(log, "_write", hold)
+    first = log.append(b'{"n":1}\n')
+    wait_for(first.running)
+    given_up, last = log.append(b'{"n":2}\n'), log.append(b'{"n":3}\n')
+    assert given_up.cancel()
+    held.set()
+    first.result(10)
+    last.result(10)
+    assert (log.pending_bytes, log.error) == (0, None)
+    log.close()
+    assert [event["n"] for event in logged(tmp_path)] == [1, 3]
+
+
+def test_a_disk_that_fails_while_nothing_comes_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = EventLog(tmp_path, fsync="second")
+    log.append(b'{"n":1}\n').result(10)
+
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(log, "_sync_if_due", fail)
+    wait_for(lambda: log.error is not None)
+    assert "Input/output error" in str(log.error)
+    monkeypatch.undo()
+    log.append(b'{"n":2}\n').result(10)
+    assert log.error is None
+    log.close()
+
+
+def test_a_writer_that_ends_fails_all_that_waits_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EventReceiver(tmp_path) as receiver:
+        log = receiver._log
+        assert log is not None
+        held = threading.Event()
+
+        def end(data: bytes) -> None:
+            held.wait(20)
+            raise SystemExit("no more")
+
+        monkeypatch.setattr(log, "_write", end)
+        first = log.append(b"{}\n")
+        wait_for(first.running)
+        second = log.append(b"{}\n")
+        held.set()
+        for future in (first, second):
+            with pytest.raises(DataError, match="no more"):
+                future.result(10)
+        log._thread.join(10)
+        answer = httpx.post(f"{receiver.url}/events", json={"n": 1})
+        assert (answer.status_code, "no more" in answer.json()["error"]) == (503, True)
+        health = httpx.get(f"{receiver.url}/healthz")
+        assert (health.status_code, health.json()["status"]) == (503, "failing")
+    EventLog(tmp_path).close()  # the folder is free again
+
+
+def test_streams_without_a_receiver_load_no_web_server() -> None:
+    code = "import sys, weiml.data.streams; print({'uvicorn', 'starlette'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "set()"
 
 
 class _Failing:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +78,26 @@ def test_labels_are_those_of_all_pairs(events: list[Event], wait: int, step: int
     total = sum(event[0] == "click" for event in events)
     assert join.status()["late_clicks"] == total - sum(row[3] for row in expected)
     assert join.status()["impressions"] == join.status()["clicks"] == 0
+
+
+def test_missing_keys_match_nothing() -> None:
+    join = LabelJoin(LabelJoinConfig(keys=("user", "request"), wait="10ms"))
+    table = pa.table(
+        {
+            "user": [1, 1, None, 1, 1, None],
+            "request": pa.array([None, "a", None, None, "a", None], pa.string()),
+            "event": ["impression"] * 3 + ["click"] * 3,
+        }
+    )
+    join.add(table, np.zeros(6, np.int64))
+    again = LabelJoin(LabelJoinConfig(keys=("user", "request"), wait="10ms"))
+    again.restore(join.state())
+    rows = again.advance(END)
+    assert rows is not None
+    assert sorted(rows["label"].to_pylist()) == [0, 0, 1]
+    assert rows.filter(pc.is_valid(rows["request"]))["label"].to_pylist() == [1]
+    told = {"impressions": 0, "clicks": 0, "late_clicks": 0, "without_key": 4}
+    assert again.status() == told
 
 
 def test_a_click_at_the_last_moment_counts() -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -153,11 +154,90 @@ def test_what_is_not_there_is_said(broker: str) -> None:
     sink.close()
 
 
+def test_numbers_that_json_has_not_become_null(broker: str, topic: Callable[[int], str]) -> None:
+    name = topic(1)
+    sink = KafkaSink(broker, {"s": name})
+    sink.begin(2, "me")
+    rows = [{"x": float("nan"), "of": [1.5, float("inf")]}, {"x": -0.5, "of": None}]
+    sink.write(3, {"s": pa.Table.from_pylist(rows)})
+    sink.close()
+    with KafkaSource(broker, [name]) as source:
+        raw = read(source, 2)
+
+    def refused(constant: str) -> None:
+        raise AssertionError(constant)
+
+    found = [json.loads(raw.value(i), parse_constant=refused) for i in range(2)]
+    assert found == [{"x": None, "of": [1.5, None]}, {"x": -0.5, "of": None}]
+
+
+class Message:
+    """What librdkafka gives: an event, or with `code` that something else happened there."""
+
+    def __init__(self, offset: int, code: int | None = None) -> None:
+        self._offset, self._code = offset, code
+
+    def error(self) -> Any:
+        return None if self._code is None else SimpleNamespace(code=lambda: self._code)
+
+    def topic(self) -> str:
+        return "t"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self._offset
+
+    def value(self) -> bytes:
+        return b"{}"
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 0
+
+
+@pytest.mark.parametrize(
+    ("batches", "position"),
+    [
+        ([[Message(4), Message(5), Message(8, -191)]], 8),  # 6 and 7 are a transaction's markers
+        ([[Message(4), Message(5)], [Message(8, -191)]], 8),
+        ([[Message(6, -191), Message(6), Message(7)]], 8),  # more came behind the end
+    ],
+)
+def test_markers_at_the_end_leave_nothing_waiting(
+    monkeypatch: pytest.MonkeyPatch, batches: list[list[Message]], position: int
+) -> None:
+    def taken(most: int, timeout: float) -> list[Message]:
+        return batches.pop(0) if batches else []
+
+    consumer = SimpleNamespace(
+        consume=taken,
+        assign=lambda places: None,
+        unassign=lambda: None,
+        close=lambda: None,
+        get_watermark_offsets=lambda place, cached: (0, position),
+    )
+    errors = SimpleNamespace(_PARTITION_EOF=-191)
+    kafka = SimpleNamespace(Consumer=lambda options: consumer, KafkaError=errors)
+    kafka.TopicPartition = lambda *place: place
+    kafka.KafkaException = OSError
+    for module in ("kafka", "kafka_client"):
+        monkeypatch.setattr(f"weiml.data.streams.{module}.kafka_client", lambda: kafka)
+    monkeypatch.setattr(KafkaSource, "_known", lambda self: ["t/0"])
+    monkeypatch.setattr(KafkaSource, "_oldest", lambda self, name: 0)
+    with KafkaSource("nowhere", ["t"]) as source:
+        source.seek({"t/0": 4})
+        while batches:
+            assert len(source.poll(10, 0.0)) in (0, 2)
+        assert source.position() == {"t/0": position}
+        assert source.lag() == {"t/0": 0}
+
+
 def test_memory_sink_keeps_one_result_a_number() -> None:
     sink, table = MemorySink(), pa.table({"n": [1]})
     sink.write(1, {"s": table})
     sink.write(2, {"s": table})
-    sink.begin(1)
+    sink.begin(1, "run")
     sink.write(2, {"s": pa.table({"n": [2]})})
     found = sink.table("s")
     assert found is not None

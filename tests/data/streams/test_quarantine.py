@@ -23,17 +23,35 @@ def test_bad_events_can_be_read_again(tmp_path: Path) -> None:
     again = replay(tmp_path)
     assert [again.value(i) for i in range(len(again))] == [b"a", b"\xff\n"]
     assert again.offsets.tolist() == [5, 6]
+    assert again.times.tolist() == [0, 0]
     assert len(replay(tmp_path / "none")) == 0
 
 
 def test_a_part_that_comes_again_replaces_the_old_one(tmp_path: Path) -> None:
+    Quarantine(tmp_path).begin(0, "mine")
     for rows in ([0, 1], [2]):
         quarantine = Quarantine(tmp_path)
         quarantine.add(RAW, rows, ["r"] * len(rows))
         quarantine.write(4)
     assert [event.value for event in bad_events(tmp_path)] == [b"c"]
-    quarantine.begin(3)
+    quarantine.begin(4, "mine")
+    assert len(list(bad_events(tmp_path))) == 1
+    quarantine.begin(3, "mine")
     assert list(bad_events(tmp_path)) == []
+
+
+def test_bad_events_of_another_run_are_never_deleted(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path)
+    quarantine.begin(0, "mine")
+    quarantine.add(RAW, [0], ["r"])
+    quarantine.write(1)
+    with pytest.raises(ConfigError, match="checkpoint_dir that they belong to"):
+        Quarantine(tmp_path).begin(0, "another")
+    quarantine.add(RAW, [1], ["r"])
+    quarantine.write(2)
+    with pytest.raises(ConfigError, match="up to number 2"):
+        quarantine.begin(0, "mine")  # its checkpoints are gone
+    assert len(list(bad_events(tmp_path))) == 2
 
 
 def test_too_many_stop_the_run(tmp_path: Path) -> None:

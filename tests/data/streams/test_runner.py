@@ -25,6 +25,7 @@ from weiml.data.streams import (
     LabelJoinConfig,
     MemorySink,
     Operator,
+    PartFiles,
     Quarantine,
     QuarantineConfig,
     RawEvents,
@@ -144,6 +145,37 @@ def test_an_event_of_the_far_future_is_set_aside(tmp_path: Path) -> None:
     assert "max_ahead" in next(bad_events(tmp_path / "bad")).reason
 
 
+def test_a_time_that_cannot_be_is_set_aside(tmp_path: Path) -> None:
+    write(tmp_path, [{"item": "a", "time": time} for time in (0, 2**62, -(2**62), 5)])
+    quarantine = Quarantine(tmp_path / "bad", QuarantineConfig())
+    config = StreamConfig(time="time", time_unit="s", poll_s=0.0)
+    status = run_of(tmp_path, config=config, quarantine=quarantine).run("end")
+    assert (status["quarantined"], status["late"], status["newest"]) == (2, 0, 5000)
+    assert ["no time" in event.reason for event in bad_events(tmp_path / "bad")] == [True, True]
+
+
+def test_events_without_an_id_are_like_no_other(tmp_path: Path) -> None:
+    ids: list[dict[str, Any]] = [{"item": "a"}, {}, {"item": None}, {}, {"item": "a"}, {"item": ""}]
+    write(tmp_path, [{**event, "time": time} for time, event in enumerate(ids)])
+    config = StreamConfig(time="time", id="item", poll_s=0.0, give_events=True)
+    sink = MemorySink()
+    status = run_of(tmp_path, config=config, sink=sink).run("end")
+    events = sink.table("events")
+    assert events is not None
+    assert events["time"].to_pylist() == [0, 1, 2, 3, 5]
+    assert (status["repeated"], status["without_id"]) == (1, 3)
+
+
+def test_rotation_makes_no_late_event_count(tmp_path: Path) -> None:
+    write(tmp_path, [{"item": "a", "time": 100_000}])
+    write(tmp_path, [{"item": "a", "time": 0}], "slow")  # holds the watermark at -10
+    run_of(tmp_path).run("caught_up")
+    (tmp_path / "in" / "log").rename(tmp_path / "in" / "log.1")
+    write(tmp_path, [{"item": "a", "time": 5}], "log.1")
+    status = run_of(tmp_path).run("caught_up")
+    assert (status["late"], status["watermark"]) == (1, -10)
+
+
 def test_an_event_of_several_rows_is_set_aside_as_a_whole(tmp_path: Path) -> None:
     def payload(times: list[int]) -> bytes:
         sink = pa.BufferOutputStream()
@@ -227,6 +259,46 @@ def test_a_damaged_checkpoint_costs_a_replay_and_no_event(
     assert rows is not None
     assert rows["n_10ms"].to_pylist() == [1, 1, 1, 1]
     assert rows["sequence"].to_pylist() == [0, 1, 2, 3]
+
+
+def test_files_stay_until_no_kept_checkpoint_needs_them(tmp_path: Path) -> None:
+    sink = MemorySink()
+    config = StreamConfig(time="time", max_ahead=None, poll_s=0.0, give_events=True)
+
+    def run() -> StreamRun:
+        return StreamRun(
+            GrowingFiles(tmp_path / "in", sequence=True, delete_read=True, discover_every_s=0.0),
+            JsonDecoder(schema=SCHEMA),
+            config,
+            checkpoint_dir=tmp_path / "checkpoints",
+            sink=sink,
+        )
+
+    write(tmp_path, [{"item": "a", "time": time} for time in range(5)], "1")
+    run().run("caught_up")
+    write(tmp_path, [{"item": "a", "time": time} for time in range(5, 10)], "1")
+    write(tmp_path, [{"item": "a", "time": time} for time in (10, 11)], "2")
+    run().run("caught_up")
+    (tmp_path / "checkpoints" / "checkpoint-00000002" / "manifest.json").write_text("{")
+    run().run("caught_up")
+    events = sink.table("events")
+    assert events is not None
+    assert events["time"].to_pylist() == list(range(12))
+    for time in range(12, 16):
+        write(tmp_path, [{"item": "a", "time": time}], "2")
+        run().run("caught_up")
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["2"]
+    run().run("caught_up")
+
+
+def test_a_fresh_checkpoint_folder_does_not_delete_results(tmp_path: Path) -> None:
+    write(tmp_path, [{"item": "a", "time": 0}])
+    run_of(tmp_path, sink=PartFiles(tmp_path / "out")).run("end")
+    (tmp_path / "checkpoints").rename(tmp_path / "elsewhere")
+    run = run_of(tmp_path, sink=PartFiles(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="checkpoint_dir"):
+        run.run("end")
+    assert len(list((tmp_path / "out" / "counts").iterdir())) == 1
 
 
 def test_names_of_operators_are_checked(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weiml.data.streams.watermark import BEGIN, END, Watermarks, event_times
+from weiml.data.streams.watermark import BEGIN, END, Watermarks, checked_times, event_times
 from weiml.errors import DataError
 
 
 def late(marks: Watermarks, partition: str, times: list[int], now_ms: float = 0.0) -> list[bool]:
     zeros = np.zeros(len(times), np.int32)
-    return marks.late((partition,), zeros, np.array(times), now_ms).tolist()  # type: ignore[no-any-return]
+    return marks.late((partition,), zeros, np.array(times), now_ms)[0].tolist()  # type: ignore[no-any-return]
 
 
 def test_an_event_is_late_below_its_own_partitions_clock() -> None:
@@ -81,7 +81,7 @@ def test_who_is_late_does_not_depend_on_batches(
     for start, stop in pairwise(bounds):
         some = np.array(events[start:stop])
         names = ("a", "b", "c")
-        found += marks.late(names, some[:, 0].astype(np.int32), some[:, 1], 0).tolist()
+        found += marks.late(names, some[:, 0].astype(np.int32), some[:, 1], 0)[0].tolist()
         marks.advance(dict.fromkeys(names, 1), 0)
     assert found == expected
 
@@ -101,3 +101,31 @@ def test_times_of_all_units() -> None:
     for column, text in (("x", "double"), ("none", "nullable=False"), ("N", "known: n, none")):
         with pytest.raises(DataError, match=text):
             event_times(table, column)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_times_beyond_reason_are_told_and_not_wrapped(unit: str) -> None:
+    per_second = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}[unit]
+    farthest = min(2**53 * per_second // 1000, 2**63 - 1)
+    numbers = [farthest, -farthest, 0, farthest + 1, 2**63 - 1, -(2**63)]
+    numbers = [min(number, 2**63 - 1) for number in numbers]
+    times, inside = checked_times(pa.table({"t": numbers}), "t", unit)
+    assert inside.tolist() == [abs(number) <= farthest for number in numbers]
+    expected = [number * 1000 // per_second for number in numbers]
+    assert times.tolist() == [t if ok else 0 for t, ok in zip(expected, inside, strict=True)]
+    large = pa.table({"t": pa.array([5, 2**64 - 1], pa.uint64())})
+    assert checked_times(large, "t", unit)[1].tolist() == [True, False]
+    with pytest.raises(DataError, match=f"1 values of 't' are no times in {unit}"):
+        event_times(large, "t", unit)
+    small = pa.table({"t": pa.array([5, 255], pa.uint8())})
+    assert checked_times(small, "t", unit)[1].all()
+
+
+def test_each_event_is_told_the_clock_that_judged_it() -> None:
+    marks = Watermarks(10, 1000)
+    zeros = np.zeros(3, np.int32)
+    _, clocks = marks.late(("a",), zeros, np.array([100, 95, 120]), 0)
+    assert clocks.tolist() == [BEGIN, 90, 90]
+    marks.advance({"a": 0}, 0)
+    _, clocks = marks.late(("b",), zeros, np.array([200, 95, 120]), 0)
+    assert clocks.tolist() == [110, 190, 190]

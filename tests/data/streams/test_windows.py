@@ -201,6 +201,18 @@ def test_keys_of_several_columns_keep_their_values() -> None:
     assert found == {(1, "x"): 2, (1, "y"): 1, (2, "x"): 1}
 
 
+def test_values_that_are_no_numbers_add_nothing() -> None:
+    for values, total in (([1.0, float("nan"), None, 2.0], 3.0), ([2**53 + 1, 4], 2.0**53 + 4)):
+        windows = Windows(
+            WindowConfig(name="w", keys=("item",), measures=(Sum("s", "x"),), sizes=("10ms",))
+        )
+        table = pa.table({"item": ["a"] * len(values), "x": values})
+        windows.add(table, np.zeros(len(values), np.int64))
+        rows = windows.advance(END)
+        assert rows is not None
+        assert rows["s_10ms"].to_pylist() == [total]
+
+
 def test_a_long_silence_costs_nothing() -> None:
     windows = Windows(config(("1s",), "1ms", "windows"))
     windows.add(*table_of([("a", 0, True, 0)]))

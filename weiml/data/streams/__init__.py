@@ -11,16 +11,12 @@ from weiml.data.streams.files import GrowingFiles
 from weiml.data.streams.http import EventReceiver, ReceiverConfig
 from weiml.data.streams.intake import Operations
 from weiml.data.streams.join import LabelJoin, LabelJoinConfig
-from weiml.data.streams.kafka import KafkaSink, KafkaSource
+from weiml.data.streams.kafka import KafkaSource
+from weiml.data.streams.kafka_sink import KafkaSink
 from weiml.data.streams.measures import Count, Measure, Ratio, Sum
 from weiml.data.streams.operators import EVENTS, LATE, Operator
-from weiml.data.streams.quarantine import (
-    BadEvent,
-    Quarantine,
-    QuarantineConfig,
-    bad_events,
-    replay,
-)
+from weiml.data.streams.quarantine import BadEvent, Quarantine, QuarantineConfig, bad_events
+from weiml.data.streams.replay import QuarantinedEvents, replay
 from weiml.data.streams.runner import StreamRun, StreamState, Until, run_stream
 from weiml.data.streams.sinks import CallSink, PartFiles
 from weiml.data.streams.watermark import Watermarks, event_times
@@ -55,6 +51,7 @@ __all__ = [
     "Positions",
     "Quarantine",
     "QuarantineConfig",
+    "QuarantinedEvents",
     "Ratio",
     "RawEvents",
     "ReceiverConfig",

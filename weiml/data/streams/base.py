@@ -168,8 +168,15 @@ class EventSource(ABC):
     def lag(self) -> dict[str, int]:
         """Return by partition how much is known to wait, in units of the source; 0 if nothing."""
 
-    def saved(self, positions: Positions) -> None:  # noqa: B027, most need not know
-        """Hear that `positions` are in a checkpoint: what lies before them is not needed again."""
+    def saved(self, newest: Positions, oldest: Positions | None) -> None:  # noqa: B027
+        """Hear that a checkpoint was taken; most need not know.
+
+        Args:
+            newest: its positions.
+            oldest: those of the oldest checkpoint that is kept. A run goes back to it if the later
+                ones are damaged: only what lies before these is never needed again. None if they
+                are not known.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -185,13 +192,21 @@ class EventSource(ABC):
 class Sink(ABC):
     """Where a stream's results go, once a checkpoint. Not thread-safe.
 
-    A stream calls `begin` once, then `write` with rising numbers. After a crash it writes the last
-    checkpoint's tables again, the same ones: a sink for which this matters keeps one result a
-    (number, stream).
+    A run calls `begin` once, then `write` with rising numbers. Whenever it goes on, after a crash
+    or not, it first writes the last checkpoint's tables again, the same ones, since it cannot know
+    whether they arrived: a sink for which this matters keeps one result a (number, stream).
     """
 
-    def begin(self, number: int) -> None:  # noqa: B027, most need not know
-        """Hear that results go on after checkpoint `number`: later ones are void."""
+    def begin(self, number: int, run: str) -> None:  # noqa: B027, most need not know
+        """Hear that results go on after checkpoint `number`: later ones are void.
+
+        Args:
+            number: 0 before the first checkpoint.
+            run: the name of the run, the same as long as it keeps its `checkpoint_dir`.
+
+        Raises:
+            ConfigError: there are results of another run.
+        """
 
     @abstractmethod
     def write(self, number: int, tables: Mapping[str, pa.Table]) -> None:
@@ -207,7 +222,7 @@ class MemorySink(Sink):
 
     parts: dict[tuple[int, str], pa.Table] = field(default_factory=dict)
 
-    def begin(self, number: int) -> None:
+    def begin(self, number: int, run: str) -> None:
         """Forget what came after checkpoint `number`."""
         self.parts = {place: part for place, part in self.parts.items() if place[0] <= number}
 

@@ -1,5 +1,6 @@
 """Checkpoints of a stream: state, positions and results in one folder that is whole or not there.
 
+    FOLDER/run                   the name of the run, by which it knows its results
     FOLDER/checkpoint-00000012/
         manifest.json            version, number, positions, counts, and each file's size and CRC-32
         state/OPERATOR/NAME.arrow
@@ -23,11 +24,12 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from weiml.data.streams.durable import make_folder, run_id, sync
 from weiml.errors import ConfigError, DataError
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
-_VERSION = 1
+_VERSION = 2
 _NAME = re.compile(r"checkpoint-(\d{8})")
 
 
@@ -60,7 +62,7 @@ class Checkpoints:
             raise ConfigError(f"keep must be at least 1, got {keep}")
         self.folder = Path(folder)
         self._keep = keep
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._lock: IO[str] | None = (self.folder / "lock").open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,6 +72,8 @@ class Checkpoints:
                 f"checkpoint_dir = {self.folder} is in use by another run; end it, or give this "
                 "one a folder of its own"
             ) from None
+        self.run = run_id(self.folder)
+        """The name of the run whose checkpoints these are, by which it knows its results."""
 
     def close(self) -> None:
         """Let other runs use the folder. May be called twice."""
@@ -96,7 +100,7 @@ class Checkpoints:
             _write(aside, checkpoint)
             shutil.rmtree(place, ignore_errors=True)  # a damaged one that was not loaded
             aside.rename(place)
-            _sync(self.folder)
+            sync(self.folder)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
             raise DataError(f"{place} could not be written: {error}") from None
@@ -122,6 +126,17 @@ class Checkpoints:
                 "backup, or begin anew in an empty folder"
             )
         return None, wrong
+
+    def oldest(self) -> dict[str, Any] | None:
+        """Return the manifest of the oldest checkpoint, as far back as `load` may ever go.
+
+        None if there is none, or it cannot be read: then nothing is known.
+        """
+        try:
+            place = self._place(self.numbers()[0]) / "manifest.json"
+            return dict(json.loads(place.read_text(encoding="utf-8"))["run"])
+        except (IndexError, OSError, ValueError, KeyError, TypeError):
+            return None
 
     def discard_after(self, number: int) -> None:
         """Delete checkpoints later than `number`, and what was never finished."""
@@ -153,7 +168,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         file.flush()
         os.fsync(file.fileno())
     for below, _, _ in os.walk(folder):
-        _sync(Path(below))
+        sync(Path(below))
 
 
 def _write_table(
@@ -191,11 +206,3 @@ def _read(folder: Path) -> Checkpoint:
     return Checkpoint(
         number=manifest["number"], manifest=manifest["run"], state=state, results=results
     )
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

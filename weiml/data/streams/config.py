@@ -29,9 +29,11 @@ class StreamConfig:
     max_ahead: str | None = "1d"
     """An event whose time lies so far after it came is bad: it would make all others late."""
     id: str | None = None
-    """A column of event ids (strings or integers): an event whose id came before is dropped."""
+    """A column of event ids (strings or integers): an event whose id came before is dropped.
+    Events without one count, each, and are told as ``without_id``; declare the column
+    ``nullable=False`` in the decoder's schema to set them aside instead."""
     id_horizon: str = "0ms"
-    """How long behind the watermark ids are remembered; below the watermark events are late
+    """How long behind their partition's clock ids are remembered; below the clock events are late
     anyway, so this is for ids that come again with a later time."""
     batch_events: int = 1 << 16
     """Most events of a step."""

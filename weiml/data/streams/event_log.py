@@ -20,6 +20,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
+from weiml.data.streams.durable import make_folder, sync
 from weiml.errors import ConfigError, DataError
 
 __all__ = ["EventLog", "Fsync"]
@@ -30,6 +31,8 @@ Fsync: TypeAlias = Literal["always", "second"]
 """`always`: lines are on the disk before they are acknowledged, they survive a loss of power.
 `second`: they are with the operating system, they survive a crash of the process; the disk has
 them within a second."""
+
+Entry: TypeAlias = tuple[bytes, Future[None]]
 
 _NAME = re.compile(r"events-(\d{8})\.jsonl")
 _SIZES_EVERY_S = 1.0  # between two looks at what readers have deleted
@@ -63,7 +66,7 @@ class EventLog:
         self._max_file_bytes = max_file_bytes
         self._max_pending_bytes = max_pending_bytes
         self._max_log_bytes = max_log_bytes
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._lock: IO[str] = (self.folder / ".lock").open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,8 +82,8 @@ class EventLog:
         self._closing = False
         self._sizes: tuple[float, int] = (-float("inf"), 0)
         self.error: str | None = None
-        """Why the last write failed; None if it did not."""
-        self._queue: queue.SimpleQueue[tuple[bytes, Future[None]] | None] = queue.SimpleQueue()
+        """Why the last write failed, or why none follows; None if all is well."""
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="event-log", daemon=True)
         self._thread.start()
 
@@ -107,15 +110,18 @@ class EventLog:
     def append(self, lines: bytes) -> Future[None]:
         """Append whole lines, all or none; the future is done once they are safe, see `Fsync`.
 
+        Lines whose future is cancelled before their turn are not written.
+
         Raises:
-            DataError: `lines` does not end in a newline, or the log is closed.
+            DataError: `lines` does not end in a newline, or the log is closed or has failed for
+                good.
         """
         if not lines.endswith(b"\n"):
             raise DataError("lines of an event log end in a newline")
         future: Future[None] = Future()
         with self._guard:
             if self._closing:
-                raise DataError(f"the event log in {self.folder} is closed")
+                raise DataError(self.error or f"the event log in {self.folder} is closed")
             self._pending += len(lines)
             self._queue.put((lines, future))
         return future
@@ -123,7 +129,7 @@ class EventLog:
     def close(self) -> None:
         """Write what waits, and end. May be called twice."""
         with self._guard:
-            if self._closing:
+            if self._lock.closed:
                 return
             self._closing = True
             self._queue.put(None)
@@ -131,33 +137,60 @@ class EventLog:
         self._lock.close()
 
     def _write_all(self) -> None:
+        """Write until the log is closed; whatever happens, nobody waits for ever."""
         done = False
-        while not done:
-            batch, done = self._next_batch()
-            if not batch:
-                self._sync_if_due()
-                continue
-            try:
-                self._write(b"".join(lines for lines, _ in batch))
-                self.error = None
-                failure = None
-            except OSError as error:
-                self.error = f"{self.folder} cannot be written: {error}"
-                log.error("%s", self.error)
-                self._drop_file()
-                failure = DataError(self.error)
-            for lines, future in batch:
-                with self._guard:
-                    self._pending -= len(lines)
-                if failure is None:
-                    future.set_result(None)
-                else:
-                    future.set_exception(failure)
-        self._drop_file()
+        try:
+            while not done:
+                batch, done = self._next_batch()
+                self._write_batch(batch)
+            self._drop_file()
+        except BaseException as error:  # it must be told: from here on nothing is written
+            self._tell(f"the writer of {self.folder} has ended: {error!r}")
+        with self._guard:
+            self._closing = True
+        while not self._queue.empty():
+            if (entry := self._queue.get_nowait()) is not None:
+                entry[1].set_running_or_notify_cancel()
+                self._settle([entry], DataError(self.error or f"{self.folder} is closed"))
 
-    def _next_batch(self) -> tuple[list[tuple[bytes, Future[None]]], bool]:
+    def _write_batch(self, batch: list[Entry]) -> None:
+        failure: DataError | None = DataError(f"{self.folder} cannot be written")
+        wanted = [entry for entry in batch if entry[1].set_running_or_notify_cancel()]
+        try:
+            if wanted:
+                self._write(b"".join(lines for lines, _ in wanted))
+                self.error = None
+            else:
+                self._sync_if_due()
+            failure = None
+        except BaseException as error:
+            failure = self._tell(f"{self.folder} cannot be written: {error}")
+            if not isinstance(error, Exception):
+                raise
+            self._drop_file()
+        finally:
+            self._settle(batch, failure)
+
+    def _tell(self, text: str) -> DataError:
+        self.error = text
+        log.error("%s", text)
+        return DataError(text)
+
+    def _settle(self, batch: list[Entry], failure: DataError | None) -> None:
+        """Say how it went for lines that wait no longer; for cancelled ones nobody asks."""
+        for lines, future in batch:
+            with self._guard:
+                self._pending -= len(lines)
+            if future.cancelled():
+                continue
+            if failure is None:
+                future.set_result(None)
+            else:
+                future.set_exception(failure)
+
+    def _next_batch(self) -> tuple[list[Entry], bool]:
         """Return all that waits, at least one if any comes soon, and whether it is the end."""
-        batch: list[tuple[bytes, Future[None]]] = []
+        batch: list[Entry] = []
         try:
             entry = self._queue.get(timeout=1.0)
             while entry is not None:
@@ -178,17 +211,14 @@ class EventLog:
         else:
             self._sync_if_due()
         if self._file.tell() >= self._max_file_bytes:
+            os.fsync(self._file.fileno())
             self._drop_file()
 
     def _new_file(self) -> FileIO:
         matches = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         number = max((int(match[1]) for match in matches if match), default=0) + 1
         file = FileIO(self.folder / f"events-{number:08d}.jsonl", "x")
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(self.folder)
         return file
 
     def _sync_if_due(self) -> None:

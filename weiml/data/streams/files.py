@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pyarrow as pa
 from weiml.data.streams.base import EventSource, Positions, RawEvents
 from weiml.data.streams.json_lines import compact
 from weiml.data.streams.tail import Tail, same_content
-from weiml.errors import ConfigError
+from weiml.errors import ConfigError, DataError
 
 __all__ = ["GrowingFiles"]
 
@@ -32,8 +33,10 @@ _WAIT_S = 0.02  # between two looks at files that have not grown
 class GrowingFiles(EventSource):
     """Reads lines of all files of a folder or of glob patterns, new ones too.
 
-    A partition is a file, ``PATH:INODE:GENERATION``. With `sequence` all files are one partition:
-    they are read in the order of their names, so that event time runs through them.
+    A partition is a file, ``DEVICE:INODE:GENERATION`` as it was when it was found: the name stays
+    when the file is renamed, so that which events are late does not depend on log rotation (``find
+    FOLDER -inum INODE`` tells the path). With `sequence` all files have one clock: they are read in
+    the order of their names, so that event time runs through them.
 
     Lines that are empty are passed over. A line that is written in one piece is never read in half.
 
@@ -42,8 +45,8 @@ class GrowingFiles(EventSource):
         sequence: the files are one log, cut into files named in order.
         closed: the files grow no more: their last lines need no newline.
         skip_header: pass over the first line of each file, as of CSV.
-        delete_read: delete a file once a checkpoint holds all of it and a later one of the same
-            folder is there: for logs that nobody else reads.
+        delete_read: delete a file once all checkpoints that are kept hold all of it, and that a
+            later one of the same folder was there: for logs that nobody else reads.
         max_event_bytes: the longest line that is put up with.
         discover_every_s: how often to look for new files.
         forget_after_s: how long a file that is gone or renamed beyond the patterns is still looked
@@ -79,6 +82,7 @@ class GrowingFiles(EventSource):
         self._discover_every_s = discover_every_s
         self._forget_after_s = forget_after_s
         self._tails: dict[tuple[int, int], Tail] = {}
+        self._generations: dict[tuple[int, int], int] = {}  # the next one of an inode
         self._looked = -float("inf")
         self._turn = 0
         self._bytes_per_event = 128.0
@@ -86,7 +90,7 @@ class GrowingFiles(EventSource):
 
     def partitions(self) -> tuple[str, ...]:
         """See `EventSource.partitions`."""
-        return tuple(_name(tail) for tail in self._tails.values())
+        return tuple(tail.name for tail in self._tails.values())
 
     def clock(self, partition: str) -> str:
         """Return the one clock of a sequence, else each file's own."""
@@ -108,41 +112,49 @@ class GrowingFiles(EventSource):
 
         A file that is nowhere to be found is told as a warning: what it held behind its position is
         lost.
+
+        Raises:
+            DataError: of a `sequence` a file is gone that was not known to be read to its end, and
+                later ones are there.
         """
         self.close()
+        self._generations.clear()
         found = {_inode(path): path for path in self._candidates(positions)}
-        for position in positions.values():
+        for name, position in positions.items():
+            self._pass_over(name)
             path = found.get((position["device"], position["inode"]))
             if path is None or not same_content(path, position):
                 path = Path(position["path"])  # copied back: another inode, the same bytes
             if not same_content(path, position):
-                _warn_of_lost(position)
+                self._tell_lost(position)
                 continue
-            tail = Tail.open(path, time.monotonic(), position["generation"], position["offset"])
+            tail = Tail.open(path, time.monotonic(), name, position["offset"])
             self._tails[tail.identity] = tail
         self._discover()
 
     def position(self) -> Positions:
         """See `EventSource.position`."""
-        return {_name(tail): tail.position() for tail in self._tails.values()}
+        done = self._done()
+        return {
+            tail.name: {**tail.position(), "done": tail.name in done}
+            for tail in self._tails.values()
+        }
 
     def lag(self) -> dict[str, int]:
         """Return the bytes that wait in each file, a half line that was looked at aside."""
-        return {_name(tail): tail.waiting for tail in self._tails.values()}
+        return {tail.name: tail.waiting for tail in self._tails.values()}
 
-    def saved(self, positions: Positions) -> None:
-        """Delete files that are read and followed by another, with `delete_read`."""
-        if not self._delete_read:
+    def saved(self, newest: Positions, oldest: Positions | None) -> None:
+        """Delete files that all checkpoints hold and that others follow, with `delete_read`."""
+        if not self._delete_read or oldest is None:
             return
+        done = self._done()
         for identity, tail in list(self._tails.items()):
-            position = positions.get(_name(tail))
-            followed = any(
-                other.path.parent == tail.path.parent and other.path.name > tail.path.name
-                for other in self._tails.values()
-            )
-            read = position is not None and position["offset"] == tail.offset and not tail.waiting
-            if followed and read:
-                tail.path.unlink(missing_ok=True)
+            position = oldest.get(tail.name, {"done": False})
+            if position["done"] and tail.name in done and position["offset"] == tail.offset:
+                with suppress(FileNotFoundError):
+                    if _inode(tail.path) == identity:  # it may have been renamed just now
+                        tail.path.unlink()
                 self._forget(identity)
 
     def close(self) -> None:
@@ -158,6 +170,7 @@ class GrowingFiles(EventSource):
         for tail in self._in_turn():
             if tail.restart_if_cut():
                 log.warning("%s was cut off and is read from its beginning", tail.path)
+                tail.name = self._new_name(tail.identity)
             while tail.waiting and taken < max_events:
                 more = self._lines(tail, max_events - taken)
                 taken += sum(map(len, more))
@@ -187,7 +200,7 @@ class GrowingFiles(EventSource):
         bounds = np.concatenate([[0], ends])
         tail.advance(min(start + int(ends[-1]), tail.size), time.monotonic())
         self._bytes_per_event = max(float(ends[-1]) / len(ends), 2.0)
-        raw = _events(_name(tail), data, bounds[first:], start)
+        raw = _events(tail.name, data, bounds[first:], start)
         return [raw] if len(raw) else []
 
     def _discover(self) -> None:
@@ -198,7 +211,7 @@ class GrowingFiles(EventSource):
             try:
                 identity = _inode(path)
                 if identity not in self._tails:
-                    self._tails[identity] = Tail.open(path, self._looked)
+                    self._tails[identity] = Tail.open(path, self._looked, self._new_name(identity))
             except OSError as error:
                 if not isinstance(error, FileNotFoundError):
                     log.warning("%s cannot be read: %s", path, error)
@@ -216,6 +229,52 @@ class GrowingFiles(EventSource):
             log.warning("%s ends in half a line, from byte %d on", tail.path, tail.offset)
         tail.close()
 
+    def _done(self) -> set[str]:
+        """Return the names of files that are read to their end while a later one is there."""
+        last: dict[Path, str] = {}
+        for tail in self._tails.values():
+            folder = tail.path.parent
+            last[folder] = max(last.get(folder, ""), tail.path.name)
+        return {
+            tail.name
+            for tail in self._tails.values()
+            if not tail.waiting and tail.path.name < last[tail.path.parent]
+        }
+
+    def _new_name(self, identity: tuple[int, int]) -> str:
+        """Return a name that no other file had: inodes are used again, and files cut off."""
+        generation = self._generations.get(identity, 0)
+        self._generations[identity] = generation + 1
+        return f"{identity[0]}:{identity[1]}:{generation}"
+
+    def _pass_over(self, name: str) -> None:
+        """Never give a name of a checkpoint to another file: it would take over its clock."""
+        device, inode, generation = map(int, name.split(":"))
+        known = self._generations.get((device, inode), 0)
+        self._generations[device, inode] = max(known, generation + 1)
+
+    def _tell_lost(self, position: dict[str, Any]) -> None:
+        """Warn of a file that is gone, or raise if it leaves a gap in a sequence."""
+        path, offset = Path(position["path"]), position["offset"]
+        if position["done"]:
+            log.info("%s is gone; it had been read to its end", path)
+        elif self._sequence and any(
+            other.parent == path.parent and other.name > path.name for other in self._matching()
+        ):
+            raise DataError(
+                f"{path} is gone, and the checkpoint knows it up to byte {offset} only, while "
+                f"files that follow it are there: what came after that is lost. Bring it back from "
+                f"a backup, or begin anew with an empty checkpoint_dir"
+            )
+        elif offset == position["size"]:
+            log.info("%s is gone; it had been read to its end", path)
+        else:
+            log.warning(
+                "%s, read up to byte %d, is gone or was cut off: what came after that is lost",
+                path,
+                offset,
+            )
+
     def _matching(self) -> list[Path]:
         """Return the files that the paths name now."""
         found: set[Path] = set()
@@ -232,24 +291,9 @@ class GrowingFiles(EventSource):
         return [path for path in {*self._matching(), *beside} if path.is_file()]
 
 
-def _name(tail: Tail) -> str:
-    return f"{tail.path}:{tail.identity[1]}:{tail.generation}"
-
-
 def _inode(path: Path) -> tuple[int, int]:
     told = os.stat(path)
     return told.st_dev, told.st_ino
-
-
-def _warn_of_lost(position: dict[str, Any]) -> None:
-    if position["offset"] == position["size"]:
-        log.info("%s is gone; it had been read to its end", position["path"])
-    else:
-        log.warning(
-            "%s, read up to byte %d, is gone or was cut off: what came after that is lost",
-            position["path"],
-            position["offset"],
-        )
 
 
 def _events(partition: str, data: bytes, bounds: np.ndarray, start: int) -> RawEvents:

@@ -16,7 +16,7 @@ from weiml.data.streams.config import StreamConfig
 from weiml.data.streams.decode import Decoder
 from weiml.data.streams.dedup import Deduplicator
 from weiml.data.streams.quarantine import Quarantine
-from weiml.data.streams.watermark import Watermarks, event_times
+from weiml.data.streams.watermark import Watermarks, checked_times, event_times
 from weiml.data.streams.windows import key_hashes
 
 __all__ = ["Intake", "Operations", "Taken"]
@@ -55,7 +55,7 @@ class Intake:
             milliseconds(config.lateness, "lateness", least=0), milliseconds(config.idle, "idle")
         )
         self.seen = Deduplicator(milliseconds(config.id_horizon, "id_horizon", least=0))
-        self.counts = {"events": 0, "late": 0, "repeated": 0}
+        self.counts = {"events": 0, "late": 0, "repeated": 0, "without_id": 0}
         self._config = config
         self._decoder = decoder
         self._operations = operations
@@ -72,10 +72,10 @@ class Intake:
         self.counts["events"] += len(raw)
         self.quarantine.see(len(raw))
         table, times, rows = self._decoded(raw)
-        late = self._late(raw, rows, times, source)
+        late, clocks = self._late(raw, rows, times, source)
         self.counts["late"] += int(late.sum())
         kept = ~late
-        kept[kept] = self._first(table, times, kept)
+        kept[kept] = self._first(table, times, clocks, kept)
         good = table if kept.all() else table.filter(pa.array(kept))
         late_events = table.filter(pa.array(late)) if late.any() else table.slice(0, 0)
         if self._operations is None:
@@ -120,32 +120,52 @@ class Intake:
         decoded = self._decoder.decode(raw)
         table, rows = decoded.table, decoded.rows
         self.quarantine.add(raw, decoded.bad, decoded.reasons)
-        times = event_times(table, self._config.time, self._config.time_unit)
+        column = self._config.time
+        times, inside = checked_times(table, column, self._config.time_unit)
+        good = self._set_aside(
+            raw, rows, ~inside, f"its {column!r} is no time: over 285,000 years from 1970"
+        )
         if self._ahead is not None:
-            ahead = times > raw.times[rows] + self._ahead
-            if ahead.any():
-                reason = f"its {self._config.time!r} lies over max_ahead after it came"
-                bad = np.unique(rows[ahead]).tolist()
-                self.quarantine.add(raw, bad, [reason] * len(bad))
-                good = ~np.isin(rows, bad)  # an event of several rows goes as a whole
-                table, times, rows = table.filter(pa.array(good)), times[good], rows[good]
+            ahead = good & (times > raw.times[rows] + self._ahead)
+            reason = f"its {column!r} lies over max_ahead after it came"
+            good &= self._set_aside(raw, rows, ahead, reason)
         self.quarantine.check()
-        return table, times, rows
+        if good.all():
+            return table, times, rows
+        return table.filter(pa.array(good)), times[good], rows[good]
+
+    def _set_aside(
+        self, raw: RawEvents, rows: np.ndarray, wrong: np.ndarray, reason: str
+    ) -> np.ndarray:
+        """Set aside the events of `wrong` rows; return which rows are left: bool ``(n,)``."""
+        if not wrong.any():
+            return np.ones(len(rows), np.bool_)
+        bad = np.unique(rows[wrong]).tolist()
+        self.quarantine.add(raw, bad, [reason] * len(bad))
+        return ~np.isin(rows, bad)  # an event of several rows goes as a whole
 
     def _late(
         self, raw: RawEvents, rows: np.ndarray, times: np.ndarray, source: EventSource
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray]:
         clocks = [source.clock(name) for name in raw.partitions]
         names = tuple(dict.fromkeys(clocks))
         of = np.array([names.index(clock) for clock in clocks], np.int32)
         return self.watermarks.late(names, of[raw.partition[rows]], times, _now_ms())
 
-    def _first(self, table: pa.Table, times: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        """Return which of the `kept` events did not come before: bool ``(kept.sum(),)``."""
+    def _first(
+        self, table: pa.Table, times: np.ndarray, clocks: np.ndarray, kept: np.ndarray
+    ) -> np.ndarray:
+        """Return which of the `kept` events did not come before: bool ``(kept.sum(),)``.
+
+        Those without an id are like no other.
+        """
+        first = np.ones(int(kept.sum()), np.bool_)
         if self._config.id is None:
-            return np.ones(int(kept.sum()), np.bool_)
-        ids = key_hashes(table, (self._config.id,))[kept]
-        first = self.seen.first(ids, times[kept])
+            return first
+        ids = key_hashes(table, (self._config.id,))
+        known = kept & table[self._config.id].is_valid().to_numpy()
+        first[known[kept]] = self.seen.first(ids[known], times[known], clocks[known])
+        self.counts["without_id"] += int(kept.sum() - known.sum())
         self.counts["repeated"] += int((~first).sum())
         return first
 

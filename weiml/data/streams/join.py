@@ -4,7 +4,8 @@ Both come in one stream. A click belongs to the latest impression with its key a
 counts if that lies at most W back: label = 1 iff there is a click c with
 ``impression <= c <= impression + W`` and no later impression of the key at or before c. Among
 impressions of the same time it is the one that came last. An impression is given once, when no
-click for it can come any more.
+click for it can come any more. Rows whose key holds a null match nothing: such an impression has
+label 0.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from weiml.errors import ConfigError, DataError
 
 __all__ = ["LabelJoin", "LabelJoinConfig"]
 
+_NO_KEY = np.uint64(0)  # no click has this key, see weiml.hashing
 _STEPS = 16  # the state is gone through so many times in the time that a click may take
 
 
@@ -76,6 +78,7 @@ class LabelJoin(Operator):
         self._delays = np.empty(0, np.int64)
         self._done = BEGIN
         self._unmatched = 0
+        self._without_key = 0
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -102,6 +105,11 @@ class LabelJoin(Operator):
         keys = key_hashes(events, self._config.keys)
         shown = _equal(kinds, self._config.impression)
         clicked = _equal(kinds, self._config.click)
+        missing = _missing(events, self._config.keys)
+        if missing.any():
+            self._without_key += int((missing & (shown | clicked)).sum())
+            keys[missing] = _NO_KEY
+            clicked &= ~missing
         if shown.any():
             self._impressions.append(events.filter(pa.array(shown)))
             self._shown.add(keys[shown], times[shown])
@@ -135,7 +143,13 @@ class LabelJoin(Operator):
             .append_column("clicks", pa.array(self._clicks.copy()))
             .append_column("delay", pa.array(self._delays.copy())),
             "clicked": self._clicked.table(),
-            "progress": pa.table({"done": [self._done], "unmatched": [self._unmatched]}),
+            "progress": pa.table(
+                {
+                    "done": [self._done],
+                    "unmatched": [self._unmatched],
+                    "without_key": [self._without_key],
+                }
+            ),
         }
         if self._impressions:
             tables["impressions"] = pa.concat_tables(self._impressions)
@@ -150,13 +164,15 @@ class LabelJoin(Operator):
         self._delays = shown["delay"].to_numpy().copy()
         progress = tables["progress"].to_pylist()[0]
         self._done, self._unmatched = progress["done"], progress["unmatched"]
+        self._without_key = progress["without_key"]
 
     def status(self) -> dict[str, Any]:
-        """Impressions and clicks that wait; clicks that came without or too long after one."""
+        """Impressions and clicks that wait; clicks without one before; events without a key."""
         return {
             "impressions": len(self._shown.keys),
             "clicks": len(self._clicked.keys),
             "late_clicks": self._unmatched,
+            "without_key": self._without_key,
         }
 
     def _attribute(self, watermark: int) -> None:
@@ -204,6 +220,15 @@ class _Marks:
         marks = cls()
         marks.add(table["key"].to_numpy(), table["time"].to_numpy())
         return marks
+
+
+def _missing(events: pa.Table, columns: tuple[str, ...]) -> np.ndarray:
+    """Return which events have no value in one of the columns."""
+    missing = np.zeros(events.num_rows, np.bool_)
+    for name in columns:
+        if events[name].null_count:
+            missing |= events[name].is_null().to_numpy()
+    return missing
 
 
 def _equal(column: pa.ChunkedArray, value: str) -> np.ndarray:

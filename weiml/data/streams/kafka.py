@@ -1,4 +1,4 @@
-"""Events from Kafka topics, and results to them, by librdkafka (the extra ``kafka``).
+"""Events from Kafka topics, by librdkafka (the extra ``kafka``).
 
 Partitions are assigned, not subscribed to: positions come from the stream's own checkpoint, and no
 group's rebalancing moves them. The broker is told of saved positions under the group's name only so
@@ -7,9 +7,6 @@ that its monitoring shows a lag.
 
 from __future__ import annotations
 
-import datetime
-import decimal
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,17 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from weiml.data.streams.base import (
-    EventSource,
-    Positions,
-    RawEvents,
-    Sink,
-    bounds_of,
-    joined,
-)
-from weiml.errors import ClusterError, ConfigError, DataError
+from weiml.data.streams.base import EventSource, Positions, RawEvents, bounds_of, joined
+from weiml.data.streams.kafka_client import kafka_client, opened, warn
+from weiml.errors import ClusterError, DataError
 
-__all__ = ["KafkaSink", "KafkaSource"]
+__all__ = ["KafkaSource"]
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +59,7 @@ class KafkaSource(EventSource):
         discover_every_s: float = 30.0,
         timeout_s: float = 10.0,
     ) -> None:
-        self._kafka = _kafka()
+        self._kafka = kafka_client()
         self._servers = servers
         self._topics = tuple(topics)
         self._start = start
@@ -81,7 +72,7 @@ class KafkaSource(EventSource):
         self._ends: dict[str, int] = {}  # where the broker said that nothing is left
         self._looked = 0.0
         self._closed = False
-        self._consumer = _open(
+        self._consumer = opened(
             self._kafka.Consumer,
             {
                 **(options or {}),
@@ -91,7 +82,7 @@ class KafkaSource(EventSource):
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",  # never skip what was deleted without a word
                 "enable.partition.eof": True,
-                "error_cb": _warn,
+                "error_cb": warn,
             },
         )
         self._known()
@@ -121,11 +112,11 @@ class KafkaSource(EventSource):
         while True:
             left = max(until - time.monotonic(), 0.0)
             messages = self._consumer.consume(min(max_events, 1_000_000), min(left, 0.1))
-            good = [message for message in messages if message.error() is None]
-            if len(good) < len(messages):
-                self._note([message for message in messages if message.error() is not None])
-            if good or left == 0.0:
-                return self._events(good)
+            raw = self._events([message for message in messages if message.error() is None])
+            # After the events: an end lies behind them, and behind a transaction's markers.
+            self._note([message for message in messages if message.error() is not None])
+            if len(raw) or left == 0.0:
+                return raw
 
     def position(self) -> Positions:
         """Return the offset of the next event by partition."""
@@ -144,10 +135,10 @@ class KafkaSource(EventSource):
                 lags[name] = max(newest - at, 0) if newest >= 0 else 1
         return lags
 
-    def saved(self, positions: Positions) -> None:
+    def saved(self, newest: Positions, oldest: Positions | None) -> None:
         """Tell the broker, if there is a group; it may take its time, and may fail."""
         if self._group is not None:
-            offsets = [self._place(name, int(at)) for name, at in positions.items()]
+            offsets = [self._place(name, int(at)) for name, at in newest.items()]
             try:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
             except self._kafka.KafkaException as error:
@@ -186,7 +177,8 @@ class KafkaSource(EventSource):
         for message in messages:
             error, name = message.error(), f"{message.topic()}/{message.partition()}"
             if error.code() == codes._PARTITION_EOF:
-                self._next[name] = self._ends[name] = message.offset()
+                self._ends[name] = message.offset()
+                self._next[name] = max(self._next[name], message.offset())
             elif error.code() in (codes._AUTO_OFFSET_RESET, codes.OFFSET_OUT_OF_RANGE):
                 self._lost(name, self._next[name], self._oldest(name))
                 self._consumer.seek(self._place(name, self._next[name]))
@@ -263,124 +255,3 @@ class KafkaSource(EventSource):
         if at is None:
             return self._kafka.TopicPartition(topic, int(index))
         return self._kafka.TopicPartition(topic, int(index), at)
-
-
-class KafkaSink(Sink):
-    """Writes results as JSON objects, one message a row; all are acknowledged or it raises.
-
-    Each message has the headers ``stream`` and ``id`` = ``NUMBER/STREAM/ROW``. A checkpoint's rows
-    that are sent again after a crash have the ids that they had: consumers drop those they know.
-
-    Args:
-        servers: ``host:port``, several with commas.
-        topics: by stream; streams that are not named are not sent.
-        key: a column whose text is the messages' key.
-        options: handed to librdkafka.
-        timeout_s: for all of a checkpoint to be acknowledged.
-
-    Raises:
-        ConfigError: the extra ``kafka`` is not installed, an option is unknown.
-    """
-
-    def __init__(
-        self,
-        servers: str,
-        topics: Mapping[str, str],
-        *,
-        key: str | None = None,
-        options: Mapping[str, Any] | None = None,
-        timeout_s: float = 30.0,
-    ) -> None:
-        self._servers = servers
-        self._topics = dict(topics)
-        self._key = key
-        self._timeout_s = timeout_s
-        self._failed: list[str] = []
-        self._producer = _open(
-            _kafka().Producer,
-            {
-                "linger.ms": 20,
-                "message.timeout.ms": int(timeout_s * 1000),
-                **(options or {}),
-                "bootstrap.servers": servers,
-                "enable.idempotence": True,
-                "error_cb": _warn,
-            },
-        )
-
-    def write(self, number: int, tables: Mapping[str, pa.Table]) -> None:
-        """Send all rows and wait until they are acknowledged.
-
-        Raises:
-            ClusterError: a message was not acknowledged in time.
-            DataError: a value has no JSON form.
-        """
-        self._failed.clear()
-        for stream, table in tables.items():
-            if stream in self._topics:
-                self._send(number, stream, table)
-        left = self._producer.flush(self._timeout_s)
-        if left or self._failed:
-            why = self._failed[0] if self._failed else f"no answer within {self._timeout_s:g} s"
-            self._producer.purge()
-            raise ClusterError(
-                f"{left + len(self._failed)} results of checkpoint {number} were not acknowledged "
-                f"by Kafka at {self._servers}: {why}. They are sent again when the stream goes on"
-            )
-
-    def close(self) -> None:
-        """Wait for what was sent."""
-        self._producer.flush(self._timeout_s)
-
-    def _send(self, number: int, stream: str, table: pa.Table) -> None:
-        for i, row in enumerate(table.to_pylist()):
-            value = json.dumps(row, default=_plain).encode()
-            key = None if self._key is None or row.get(self._key) is None else str(row[self._key])
-            headers = {"stream": stream, "id": f"{number}/{stream}/{i}"}
-            self._produce(self._topics[stream], value, key, headers)
-
-    def _produce(self, topic: str, value: bytes, key: str | None, headers: dict[str, str]) -> None:
-        until = time.monotonic() + self._timeout_s
-        while True:
-            try:
-                self._producer.produce(
-                    topic, value=value, key=key, headers=headers, on_delivery=self._delivered
-                )
-            except BufferError:
-                if time.monotonic() >= until:
-                    raise ClusterError(f"Kafka at {self._servers} takes no more messages") from None
-                self._producer.poll(0.1)
-                continue
-            self._producer.poll(0)
-            return
-
-    def _delivered(self, error: Any, message: Any) -> None:
-        if error is not None:
-            self._failed.append(str(error))
-
-
-def _kafka() -> Any:
-    try:
-        import confluent_kafka
-    except ImportError:
-        raise ConfigError("Kafka needs confluent-kafka: pip install 'weiml[kafka]'") from None
-    return confluent_kafka
-
-
-def _open(kind: Any, options: dict[str, Any]) -> Any:
-    try:
-        return kind(options)
-    except (_kafka().KafkaException, TypeError, ValueError) as error:
-        raise ConfigError(f"Kafka does not take these options: {error}") from None
-
-
-def _warn(error: Any) -> None:
-    log.warning("Kafka: %s", error)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (datetime.date, datetime.datetime, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, decimal.Decimal):
-        return str(value)
-    raise DataError(f"{value!r} has no JSON form: cast its column before it goes to Kafka")

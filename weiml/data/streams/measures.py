@@ -26,10 +26,11 @@ class Count:
 
 @dataclass(frozen=True)
 class Sum:
-    """The sum of a number column, as float64; missing values count as 0.
+    """The sum of a number column, as float64; missing values and NaN count as 0.
 
-    Sums of integers are exact up to 2⁵³. Sums of fractions depend in their last bits on the order
-    in which partitions are read: count in cents or milliseconds where that matters.
+    Sums of integers are exact up to 2⁵³; beyond it each value is rounded to float64. Sums of
+    fractions depend in their last bits on the order in which partitions are read: count in cents or
+    milliseconds where that matters. Infinite values make infinite sums.
     """
 
     name: str
@@ -121,8 +122,9 @@ def _rate(rate: Ratio, by_name: dict[str, np.ndarray]) -> pa.Array:
 
 def _values(measure: Count | Sum, events: pa.Table) -> np.ndarray:
     if isinstance(measure, Sum):
-        column = pc.fill_null(pc.cast(_column(events, measure.column), pa.float64()), 0.0)
-        values = column.to_numpy()
+        column = pc.cast(_column(events, measure.column), pa.float64(), safe=False)
+        values = pc.fill_null(column, 0.0).to_numpy()
+        values = np.where(np.isnan(values), 0.0, values)
     else:
         values = np.ones(events.num_rows)
     if measure.where is None:

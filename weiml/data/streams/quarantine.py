@@ -1,14 +1,14 @@
 """Bad events set aside: each with its reason and where it stood, as JSON lines by day.
 
 A run that meets too many of them stops, since then the schema is wrong rather than the events.
-What was set aside can be read again as a source, once the decoder is mended: see `replay`.
+What was set aside can be read again as a source, once the decoder is mended: see
+`QuarantinedEvents`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from weiml.data.streams.base import RawEvents
+from weiml.data.streams.durable import claim, writing
 from weiml.errors import ConfigError, DataError
 
-__all__ = ["BadEvent", "Quarantine", "QuarantineConfig", "bad_events", "replay"]
+__all__ = ["BadEvent", "Quarantine", "QuarantineConfig", "bad_events"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +62,10 @@ class Quarantine:
 
     Files are ``DAY/part-NUMBER.jsonl``, the day (UTC) on which they were written and the number of
     the checkpoint: a run that goes on after a crash writes the same part again, and does not add to
-    it.
+    it. The folder is one run's, as that of `PartFiles`.
 
     Args:
-        folder: is made when there is something to write; None counts only.
+        folder: is made if it is not there; None counts only.
         config: the limits.
     """
 
@@ -122,28 +123,42 @@ class Quarantine:
             f"schema or the sender, or raise the limit"
         )
 
-    def begin(self, number: int) -> None:
-        """Delete parts later than checkpoint `number`, from which the run goes on."""
+    def begin(self, number: int, run: str) -> None:
+        """Delete parts later than checkpoint `number`, from which the run goes on.
+
+        Args:
+            number: of the checkpoint, 0 before the first.
+            run: see `Sink.begin`.
+
+        Raises:
+            ConfigError: the folder holds parts of another run, or of checkpoints that are gone.
+        """
         if self._folder is None:
             return
-        for path in self._folder.glob("*/part-*"):
-            match = re.fullmatch(r"part-(\d{8})\.(jsonl|tmp)", path.name)
-            if match and (match[2] == "tmp" or int(match[1]) > number):
+        files = list(self._folder.glob("*/*part-*"))
+        matches = [re.fullmatch(r"(\.?)part-(\d{8})\.jsonl", path.name) for path in files]
+        newest = max((int(match[2]) for match in matches if match and not match[1]), default=0)
+        # A run that ended before its first checkpoint has written one part.
+        claim(self._folder, run, newest, 1 if number == 0 else newest)
+        for path, match in zip(files, matches, strict=True):
+            if match and (match[1] or int(match[2]) > number):
                 path.unlink()
 
     def write(self, number: int) -> None:
-        """Write what came since the last checkpoint as part `number`, aside and then renamed."""
+        """Write what came since the last checkpoint as part `number`, aside and then renamed.
+
+        Raises:
+            DataError: it cannot be written.
+        """
         if self._folder is None or not self._waiting:
             return
         folder = self._folder / time.strftime("%Y-%m-%d", time.gmtime())
-        folder.mkdir(parents=True, exist_ok=True)
         place = folder / f"part-{number:08d}.jsonl"
-        aside = place.with_suffix(".tmp")
-        with aside.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(_as_json(event)) + "\n" for event in self._waiting)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(place)
+        try:
+            with writing(place) as aside, aside.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(_as_json(event)) + "\n" for event in self._waiting)
+        except OSError as error:
+            raise DataError(f"{place} could not be written: {error}") from None
         self._waiting.clear()
 
     def state(self) -> dict[str, int]:
@@ -169,16 +184,6 @@ def bad_events(folder: str | Path) -> Iterator[BadEvent]:
                     yield _from_json(json.loads(line))
                 except (KeyError, TypeError, ValueError) as error:
                     raise DataError(f"{file}:{number} is not a bad event: {error}") from None
-
-
-def replay(folder: str | Path) -> RawEvents:
-    """Return what was set aside as raw events again, to be decoded anew."""
-    events = list(bad_events(folder))
-    parts = [
-        RawEvents.of_values([event.value], partition=event.partition, first_offset=event.offset)
-        for event in events
-    ]
-    return RawEvents.concat(parts) if parts else RawEvents.of_values([])
 
 
 def _as_json(event: BadEvent) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class StreamRun:
 
     Raises:
         ConfigError: names of operators clash or are unknown, or another run uses `checkpoint_dir`.
+            The first `step` raises it for state of other settings, and for a sink or a quarantine
+            that holds parts of another run.
     """
 
     def __init__(
@@ -164,8 +166,9 @@ class StreamRun:
     def status(self) -> dict[str, Any]:
         """Return where the run stands, fit for JSON.
 
-        state, checkpoint (number), events, events_per_second, late, repeated, quarantined, lag (in
-        all), watermark and newest (ms of event time, None before the first), operators (by name).
+        state, checkpoint (number), events, events_per_second, late, repeated, without_id,
+        quarantined, lag (in all), watermark and newest (ms of event time, None before the first),
+        operators (by name).
         """
         marks = self._intake.watermarks
         return {
@@ -203,7 +206,8 @@ class StreamRun:
         self._number = number
         self._results.clear()
         self.sink.write(number, results)
-        self._source.saved(positions)
+        oldest = self._checkpoints.oldest()
+        self._source.saved(positions, None if oldest is None else oldest["positions"])
         self._saved_at = time.monotonic()
         self._saved = self._done()
 
@@ -214,10 +218,11 @@ class StreamRun:
             log.warning("%s: %s; going on from an older one", self.config.name, text)
         self._number = 0 if checkpoint is None else checkpoint.number
         self._checkpoints.discard_after(self._number)
-        self._intake.quarantine.begin(self._number)
-        self.sink.begin(self._number)
         if checkpoint is not None:
             self._check_settings(checkpoint.manifest["settings"])
+        self._intake.quarantine.begin(self._number, self._checkpoints.run)
+        self.sink.begin(self._number, self._checkpoints.run)
+        if checkpoint is not None:
             self._intake.restore(checkpoint.manifest["intake"], checkpoint.state[_INTAKE])
             for name, operator in self._operators.items():
                 operator.restore(checkpoint.state[name])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +12,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 
 from weiml.data.streams.base import Sink
+from weiml.data.streams.durable import claim, writing
 from weiml.errors import DataError
 
 __all__ = ["CallSink", "PartFiles"]
@@ -24,18 +23,27 @@ class PartFiles(Sink):
 
     A file is written aside and renamed. A checkpoint's results that come again overwrite its file,
     and files later than the checkpoint that a run goes on from are deleted: reading all files of a
-    stream gives each result once.
+    stream gives each result once. The folder is one run's: it is refused to a run with other
+    checkpoints while it holds files.
     """
 
     def __init__(self, folder: str | Path, format: Literal["parquet", "arrow"] = "parquet") -> None:
         self.folder = Path(folder)
         self._format = format
 
-    def begin(self, number: int) -> None:
-        """Delete files later than `number`, and those that were never finished."""
-        for path in self.folder.glob("*/*part-*"):
-            match = re.fullmatch(r"part-(\d{8})\.\w+", path.name)
-            if (match and int(match[1]) > number) or path.name.startswith(".part-"):
+    def begin(self, number: int, run: str) -> None:
+        """Delete files later than `number`, and those that were never finished.
+
+        Raises:
+            ConfigError: the folder holds files of another run, or of checkpoints that are gone.
+        """
+        files = list(self.folder.glob("*/*part-*"))
+        numbers = {path: _number(path) for path in files}
+        newest = max(numbers.values(), default=0)
+        # Before its first checkpoint a run has written nothing.
+        claim(self.folder, run, newest, 0 if number == 0 else newest)
+        for path in files:
+            if numbers[path] > number or path.name.startswith(".part-"):
                 path.unlink()
 
     def write(self, number: int, tables: Mapping[str, pa.Table]) -> None:
@@ -44,26 +52,21 @@ class PartFiles(Sink):
             if not table.num_rows:
                 continue
             place = self.folder / stream / f"part-{number:08d}.{self._format}"
-            aside = place.with_name(f".{place.name}")
             try:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                if self._format == "parquet":
-                    pq.write_table(table, aside, compression="zstd")
-                else:
-                    pyarrow.feather.write_feather(table, aside, compression="uncompressed")
-                _sync(aside)
-                aside.rename(place)
-                _sync(place.parent)
+                with writing(place) as aside:
+                    if self._format == "parquet":
+                        pq.write_table(table, aside, compression="zstd")
+                    else:
+                        pyarrow.feather.write_feather(table, aside, compression="uncompressed")
             except OSError as error:
-                with suppress(OSError):
-                    aside.unlink()
                 raise DataError(f"{place} could not be written: {error}") from None
 
 
 class CallSink(Sink):
     """Calls a function with each checkpoint's results: ``function(number, tables)``.
 
-    After a crash the last checkpoint's results come again: remember the number if that matters.
+    Whenever a run goes on the last checkpoint's results come again: remember the number if that
+    matters.
     """
 
     def __init__(self, function: Callable[[int, Mapping[str, pa.Table]], None]) -> None:
@@ -74,9 +77,7 @@ class CallSink(Sink):
         self._function(number, tables)
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _number(path: Path) -> int:
+    """Return the number of a finished file, 0 of any other."""
+    match = re.fullmatch(r"part-(\d{8})\.\w+", path.name)
+    return int(match[1]) if match else 0

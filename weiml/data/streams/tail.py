@@ -20,8 +20,8 @@ class Tail:
     """An open file and how far it was read. Not thread-safe."""
 
     path: Path
-    generation: int = 0
-    """How often the file was cut off and began anew."""
+    name: str
+    """Of the partition; the same as long as the file holds what it held, whatever its path."""
     offset: int = 0
     empty_at: int = -1
     """The file's size when no whole line was left; lines may wait at any other size."""
@@ -32,13 +32,13 @@ class Tail:
     _marks: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path, now: float, generation: int = 0, offset: int = 0) -> Tail:
+    def open(cls, path: Path, now: float, name: str, offset: int = 0) -> Tail:
         """Open a file for reading, from a position on.
 
         Raises:
             OSError: it cannot be opened.
         """
-        tail = cls(path, generation, offset, read_at=now)
+        tail = cls(path, name, offset, read_at=now)
         tail.descriptor = os.open(path, os.O_RDONLY)
         tail._marks = tail._marked()
         return tail
@@ -102,9 +102,10 @@ class Tail:
         self._marks = self._marked()
 
     def restart_if_cut(self) -> bool:
-        """Begin at the file's beginning, as another file, if it holds something else than before.
+        """Begin at the file's beginning if it holds something else than before.
 
-        It is shorter than what was read, or that is not what it begins with any more.
+        It is shorter than what was read, or that is not what it begins with any more. It is another
+        file then, and needs another name.
         """
         size = self.size
         if size == self._checked_at:
@@ -112,7 +113,6 @@ class Tail:
         self._checked_at = size
         if size >= self.offset and self._marked() == self._marks:
             return False
-        self.generation += 1
         self.offset, self.empty_at = 0, -1
         self._marks = self._marked()
         return True
@@ -124,7 +124,6 @@ class Tail:
             "path": str(self.path),
             "device": device,
             "inode": inode,
-            "generation": self.generation,
             "offset": self.offset,
             "size": self.size,
             **self._marks,

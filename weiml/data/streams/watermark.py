@@ -20,13 +20,14 @@ import pyarrow.compute as pc
 from weiml.config import nearest
 from weiml.errors import DataError
 
-__all__ = ["BEGIN", "END", "Watermarks", "event_times"]
+__all__ = ["BEGIN", "END", "Watermarks", "checked_times", "event_times"]
 
 BEGIN = -(1 << 62)
 """Before all event times: nothing is known."""
 END = 1 << 62
 """After all event times: the stream is over."""
 
+_FARTHEST = 1 << 53  # ms from 1970, some 285,000 years
 _PER_SECOND = {"s": 1, "ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
@@ -37,6 +38,24 @@ def event_times(table: pa.Table, column: str, unit: str = "ms") -> np.ndarray:
         table: holds the column.
         column: of integers, counted in `unit`, or of Arrow timestamps.
         unit: s, ms, us or ns.
+
+    Raises:
+        DataError: there is no such column, it holds no times, one is missing, or lies further from
+            1970 than 2⁵³ ms.
+    """
+    times, inside = checked_times(table, column, unit)
+    if not inside.all():
+        raise DataError(
+            f"{int((~inside).sum())} values of {column!r} are no times in {unit}: they lie over "
+            f"285,000 years from 1970"
+        )
+    return times
+
+
+def checked_times(table: pa.Table, column: str, unit: str = "ms") -> tuple[np.ndarray, np.ndarray]:
+    """Return times as `event_times`, and which of them are within 2⁵³ ms of 1970: bool ``(n,)``.
+
+    Those that are not are 0.
 
     Raises:
         DataError: there is no such column, it holds no times, or one is missing.
@@ -58,10 +77,20 @@ def event_times(table: pa.Table, column: str, unit: str = "ms") -> np.ndarray:
         raise DataError(
             f"event times must be integers or timestamps; {column!r} is of type {values.type}"
         )
-    times = values.to_numpy().astype(np.int64, copy=False)
-    factor = _PER_SECOND[unit]
+    numbers, factor = values.to_numpy(), _PER_SECOND[unit]
+    inside = _inside(numbers, min(_FARTHEST * factor // 1000, np.iinfo(np.int64).max))
+    numbers = (numbers if inside.all() else np.where(inside, numbers, 0)).astype(np.int64)
     # Rounded down, before 1970 too.
-    return times * (1000 // factor) if factor <= 1000 else times // (factor // 1000)
+    times = numbers * (1000 // factor) if factor <= 1000 else numbers // (factor // 1000)
+    return times, inside
+
+
+def _inside(numbers: np.ndarray, farthest: int) -> np.ndarray:
+    """Return which integers of any type lie in -farthest … farthest."""
+    if numbers.dtype == np.uint64:
+        return np.asarray(numbers <= np.uint64(farthest))
+    wide = numbers.astype(np.int64, copy=False)
+    return np.asarray((wide >= -farthest) & (wide <= farthest))
 
 
 class Watermarks:
@@ -88,8 +117,8 @@ class Watermarks:
 
     def late(
         self, partitions: tuple[str, ...], partition: np.ndarray, times: np.ndarray, now_ms: float
-    ) -> np.ndarray:
-        """Take in the times of new events and return which are late: bool ``(n,)``.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Take in the times of new events and return which are late, and why.
 
         An event from a partition that was idle is late below the watermark too: what it belonged
         to may be gone.
@@ -99,13 +128,16 @@ class Watermarks:
             partition: int32 ``(n,)``, index of each event's partition in them.
             times: int64 ``(n,)``, in each partition's order.
             now_ms: the reader's own clock.
+
+        Returns:
+            bool ``(n,)``, and int64 ``(n,)``: the clock below which each would have been late.
         """
         newest = np.array([self._newest.get(name, BEGIN) for name in partitions], np.int64)
-        late = _late(partition, times, newest, self._lateness, self.value)
+        late, clocks = _late(partition, times, newest, self._lateness, self.value)
         for i in np.unique(partition).tolist():
             self._newest[partitions[i]] = int(newest[i])
             self._heard[partitions[i]] = now_ms
-        return late
+        return late, clocks
 
     def advance(self, waiting: Mapping[str, int], now_ms: float) -> int:
         """Raise the watermark as far as the partitions let it; return it.
@@ -148,12 +180,14 @@ class Watermarks:
 @numba.njit(nogil=True, cache=True)
 def _late(
     partition: np.ndarray, times: np.ndarray, newest: np.ndarray, lateness: int, value: int
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     late = np.zeros(times.size, np.bool_)
+    clocks = np.empty(times.size, np.int64)
     for i in range(times.size):
         p = partition[i]
-        if times[i] < value or times[i] < newest[p] - lateness:
+        clocks[i] = max(value, newest[p] - lateness)
+        if times[i] < clocks[i]:
             late[i] = True
         elif times[i] > newest[p]:
             newest[p] = times[i]
-    return late
+    return late, clocks
