@@ -5,7 +5,9 @@ A cluster that was there before is never stopped. Nothing is connected on import
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import logging
 import os
 import signal
 import socket
@@ -19,13 +21,12 @@ from typing import Any
 
 from weiml.errors import ClusterError
 
-__all__ = ["ensure_ray", "join_ray", "ray_running", "start_ray"]
+__all__ = ["ensure_ray", "join_ray", "keep_ray", "ray_running", "start_ray"]
+
+log = logging.getLogger(__name__)
 
 _REACH_S = 5.0  # a head that is up answers a TCP connection at once; Ray itself tries for minutes
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
-_USING = threading.Lock()
-_users = 0  # of `ray_running`, in this process
-_started = False  # by one of them
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 # Arguments and results up to this size travel in the call itself; larger ones take the way through
 # the object store, which costs about a millisecond each. A batch's keys or rows are of this order.
@@ -34,21 +35,26 @@ _SYSTEM_CONFIG = {"max_direct_call_object_size": 1 << 20}
 
 @contextmanager
 def ray_running(address: str | None = None) -> Iterator[None]:
-    """Have Ray for a while, as `ensure_ray` finds it; the last who has it leaves it as it was."""
-    global _users, _started
-    with _USING:
-        _started = ensure_ray(address) or _started
-        _users += 1
+    """Have Ray for a while, as `ensure_ray` finds it; leave it as it was."""
+    ours = ensure_ray(address)
     try:
         yield
     finally:
-        with _USING:
-            _users -= 1
-            if _users == 0 and _started:
-                import ray
+        if ours:
+            import ray
 
-                _started = False
-                ray.shutdown()
+            ray.shutdown()
+
+
+def keep_ray(address: str | None = None) -> None:
+    """Have Ray until this process ends, as `ensure_ray` finds it; say so if it takes a start."""
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        return
+    log.warning("starting Ray, or joining the cluster at RAY_ADDRESS, until this process ends")
+    ensure_ray(address)
+    import ray
+
+    atexit.register(ray.shutdown)
 
 
 def ensure_ray(address: str | None = None) -> bool:

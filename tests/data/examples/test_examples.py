@@ -17,6 +17,7 @@ from weiml.data import DailySink, DailySource, Examples, FileSink, FileSource, R
 from weiml.data.formats import Csv
 from weiml.data.sources import FeatureSource, Piece, TableSource
 from weiml.errors import ConfigError, DataError
+from weiml.features import Categorical, Continuous, FeatureSpec
 from weiml.features.transforms import (
     MDL,
     Accumulator,
@@ -24,6 +25,7 @@ from weiml.features.transforms import (
     Fitted,
     MinMax,
     QuantileBuckets,
+    TargetMean,
     Transform,
 )
 
@@ -492,6 +494,28 @@ def test_fitting_joins_the_parts_of_pieces_in_order() -> None:
     fitted = several().fit(Centred("t"))
     assert isinstance(fitted, _Centred)
     assert fitted.mean == pytest.approx(pc.mean(several().to_table()["t"]).as_py())
+
+
+def test_fitting_tells_what_is_wrong_before_it_reads() -> None:
+    class Unread(TableSource):
+        def pieces(self) -> list[Piece]:
+            return [_Unreadable()]
+
+    base = Examples.read(Unread(events(3).append_column("name", pa.array(["a"] * 3))))
+    with pytest.raises(DataError, match="'name'"):
+        base.fit(MinMax("name"))
+    with pytest.raises(DataError, match="no column 'clik'"):
+        base.fit(MDL("t", label="clik"))
+    with pytest.raises(DataError, match="'name'"):
+        base.fit_encoder(FeatureSpec(features=(Categorical("t"), Continuous("name"))))
+
+
+def test_labels_may_be_whole_floats_and_folds_have_a_column_of_their_own() -> None:
+    whole = several().with_columns(label=col("click").cast("float"))
+    assert whole.fit(MDL("item")) == whole.with_columns(label=col("click")).fit(MDL("item"))
+    with pytest.raises(DataError, match="label of mdl needs categories, or whole numbers"):
+        whole.with_columns(label=col("label") + 0.5).fit(MDL("item"))
+    assert whole.fit(TargetMean(("item",), fold_by="user")).apply(whole.to_table()).num_rows == 330
 
 
 def test_fitting_takes_as_many_passes_as_the_transform_needs() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from weiml.data import Examples, col
 from weiml.errors import ConfigError, DataError
+from weiml.features.transforms import Square
 
 
 def test_an_as_of_join_sees_nothing_of_its_own_time_or_later() -> None:
@@ -44,3 +45,17 @@ def test_labels_need_a_window() -> None:
     shown = Examples.of(pa.table({"id": ["a"], "t": [0]}))
     with pytest.raises(ConfigError, match="need a window"):
         shown.label_by(shown, "id", "t", within=None)
+
+
+def test_what_is_made_of_a_label_is_known_as_late() -> None:
+    shown = Examples.of(pa.table({"id": ["a"], "item": [1], "t": [0]}))
+    labelled = shown.label_by(shown.select("id", "t"), "id", "t", within="30m")
+    for made in (
+        labelled.with_columns(y=col("label").cast("int64")),
+        labelled.rename(y="label"),
+        labelled.rename(y="label_delay"),
+        labelled.transform(Square("label", output="y")),
+    ):
+        with pytest.raises(DataError, match="'y' is known 1800 s after its example only"):
+            made.with_counters("item", "t", None, sums="y")
+        assert made.with_counters("item", "t", None, sums="y", delay="30m").count() == 1

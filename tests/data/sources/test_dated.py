@@ -50,3 +50,12 @@ def test_nonsense_is_told(tmp_path: Path) -> None:
         DailySource(str(tmp_path), "2017-06-02", "2017-06-01")
     with pytest.raises(ConfigError, match="'error' or 'skip'"):
         DailySource(str(tmp_path), "2017-06-02", missing="ignore")  # type: ignore[arg-type]
+
+
+def test_types_of_text_files_may_be_declared(tmp_path: Path) -> None:
+    for day, price in (("01", "3"), ("02", "4.5")):
+        (tmp_path / "2024/05" / day).mkdir(parents=True)
+        (tmp_path / "2024/05" / day / "a.csv").write_text(f"price\n{price}\n")
+    schema = pa.schema({"price": pa.float64()})
+    days = DailySource(str(tmp_path), "2024-05-01", "2024-05-02", schema=schema)
+    assert days.read().to_table()["price"].to_pylist() == [3.0, 4.5]

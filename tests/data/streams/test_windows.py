@@ -236,3 +236,10 @@ def test_settings_are_checked() -> None:
         windows.add(pa.table({"items": ["a"]}), np.zeros(1, np.int64))
     with pytest.raises(DataError, match="'dwell'"):
         windows.add(pa.table({"item": ["a"], "event": ["x"]}), np.zeros(1, np.int64))
+
+
+def test_events_without_a_key_count_for_nobody() -> None:
+    events = pa.table({"item": pa.array([None, None, 1, 1, None], pa.int64())})
+    config = WindowConfig(name="n", keys=("item",), measures=(Count("n"),), every="1s")
+    found = window_features(events, np.arange(5) * 2000, config)
+    assert found.columns[-1].to_pylist() == [0, 0, 0, 1, 0]

@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 from typing_extensions import override
 
 from weiml.config import nearest
-from weiml.data.examples.columns import check_columns
+from weiml.data.examples.columns import KNOWN_AFTER, check_columns
 from weiml.data.examples.keys import check_key, check_times, key_of, times_of
 from weiml.data.examples.past import window_sums
-from weiml.data.examples.timed_joins import KNOWN_AFTER
 from weiml.data.examples.wide import ByKey
 from weiml.errors import ConfigError, DataError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from weiml.config import nearest
 from weiml.errors import DataError
 
 __all__ = [
+    "KNOWN_AFTER",
     "Expression",
     "check_columns",
     "col",
@@ -21,6 +22,7 @@ __all__ = [
     "compute",
     "expression_type",
     "keep",
+    "known_after",
     "ratio",
 ]
 
@@ -29,6 +31,9 @@ Expression: TypeAlias = pc.Expression
 
 col = pc.field
 """A column by name, for expressions."""
+
+KNOWN_AFTER = "weiml.known_after"
+"""In a field's metadata: how many seconds after its example its value is known, as text."""
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _UNKNOWN = re.compile(r"No match for FieldRef\.Name\((.*?)\) in")
@@ -83,6 +88,13 @@ def compute(table: pa.Table, expressions: Mapping[str, Expression]) -> pa.Table:
     options = acero.ProjectNodeOptions(list(expressions.values()), list(expressions))
     plan = acero.Declaration.from_sequence([source, acero.Declaration("project", options)])
     return plan.to_table(use_threads=False)
+
+
+def known_after(schema: pa.Schema, names: Iterable[str]) -> dict[str, str]:
+    """Return the metadata of what is made of columns: it is known when the last of them is."""
+    found = [(schema.field(n).metadata or {}).get(KNOWN_AFTER.encode()) for n in names]
+    times = [float(text) for text in found if text is not None]
+    return {KNOWN_AFTER: str(max(times))} if times else {}
 
 
 def ratio(above: Expression, below: Expression) -> Expression:

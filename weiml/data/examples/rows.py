@@ -20,6 +20,7 @@ from weiml.data.examples.columns import (
     compute,
     expression_type,
     keep,
+    known_after,
 )
 from weiml.data.examples.keys import check_key, key_of
 from weiml.errors import ConfigError, DataError
@@ -206,7 +207,8 @@ class Compute(RowOperation):
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
         for name, expression in self.expressions.items():
             kind = expression_type(schema, expression, name)
-            schema = _with_field(schema, pa.field(name, kind))
+            known = known_after(schema, columns_of(schema, expression))
+            schema = _with_field(schema, pa.field(name, kind, metadata=known or None))
         return schema
 
     @override
@@ -239,7 +241,14 @@ class Apply(RowOperation):
 
     @override
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
-        return self.fitted.transform.output_schema(schema)
+        transform = self.fitted.transform
+        known = known_after(schema, [n for n in transform.inputs if n in schema.names])
+        made = transform.output_schema(schema)
+        if not known:
+            return made
+        return pa.schema(
+            [f.with_metadata(known) if f.name in transform.outputs else f for f in made]
+        )
 
     @override
     def needed(self, wanted: frozenset[str], schema: pa.Schema) -> frozenset[str] | None:

@@ -215,6 +215,7 @@ class Running:
 
     def _fitted(self, seen: Any) -> Any:
         """Return what an accumulator gives after all of its passes over the examples."""
+        copy.deepcopy(seen).add(self.schema.empty_table())  # tells what is wrong at once
         following = seen
         while following is not None:
             seen = self._accumulated(partial(copy.deepcopy, following), add_table)
@@ -236,8 +237,8 @@ class Running:
         if chosen == "local":
             yield LocalEngine(self.options.partitions, self.options.progress)
             return
-        from weiml.cluster import ray_running
+        from weiml.cluster import keep_ray
         from weiml.data.examples.ray_engine import RayEngine
 
-        with ray_running():
-            yield RayEngine(self.options.partitions, self.options.progress)
+        keep_ray()
+        yield RayEngine(self.options.partitions, self.options.progress)

@@ -9,17 +9,15 @@ import numpy as np
 import pyarrow as pa
 from typing_extensions import override
 
-from weiml.data.examples.columns import check_columns
+from weiml.data.examples.columns import KNOWN_AFTER, check_columns
 from weiml.data.examples.joins import added_columns, check_keys, check_kinds, others_than
 from weiml.data.examples.keys import check_times, key_of, times_of
 from weiml.data.examples.past import SortedTimes, attribute_clicks
 from weiml.data.examples.wide import ByKey, Carrying
 from weiml.errors import ConfigError, DataError
 
-__all__ = ["KNOWN_AFTER", "AsOfJoin", "LabelJoin"]
+__all__ = ["AsOfJoin", "LabelJoin"]
 
-KNOWN_AFTER = "weiml.known_after"
-"""Of a label, in its field's metadata: how many seconds after its example it is known."""
 _LABEL, _DELAY = pa.float32(), pa.int64()
 
 
@@ -120,25 +118,26 @@ class LabelJoin(_InTime):
         return self.within
 
     @property
-    def _field(self) -> pa.Field:
-        """The label, which remembers how long it takes until it is known."""
-        seconds = str(self._window / self.ticks)
-        return pa.field(self.label, _LABEL, metadata={KNOWN_AFTER: seconds})
+    def _fields(self) -> tuple[pa.Field, pa.Field]:
+        """Label and delay, which remember how long it takes until they are known."""
+        known = {KNOWN_AFTER: str(self._window / self.ticks)}
+        delay = pa.field(f"{self.label}_delay", _DELAY, metadata=known)
+        return pa.field(self.label, _LABEL, metadata=known), delay
 
     @override
     def output_schema(self, schemas: Sequence[pa.Schema]) -> pa.Schema:
         left, right = schemas
         self._check(left, right)
-        for name in (self.label, f"{self.label}_delay"):
-            if name in left.names:
-                raise DataError(f"{self}: the impressions have a column {name!r} already")
-        return left.append(self._field).append(pa.field(f"{self.label}_delay", _DELAY))
+        for field in self._fields:
+            if field.name in left.names:
+                raise DataError(f"{self}: the impressions have a column {field.name!r} already")
+        return pa.schema([*left, *self._fields])
 
     @override
     def combine(self, sides: Sequence[pa.Table], partition: int) -> pa.Table:
         left, right = sides
         delays = attribute_clicks(*self._left(left), *self._right(right), self._window)
         labels = pa.array((delays >= 0).astype(np.float32))
-        left = left.append_column(self._field, labels)
-        shown = pa.array(delays, mask=delays < 0)
-        return left.append_column(pa.field(f"{self.label}_delay", _DELAY), shown)
+        label, delay = self._fields
+        left = left.append_column(label, labels)
+        return left.append_column(delay, pa.array(delays, mask=delays < 0))

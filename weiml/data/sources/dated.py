@@ -32,6 +32,7 @@ class _DatedSource(FeatureSource):
         *,
         missing: Literal["error", "skip"] = "error",
         format: str | Format | None = None,
+        schema: pa.Schema | None = None,
         storage: Mapping[str, Any] | None = None,
     ) -> None:
         if missing not in ("error", "skip"):
@@ -45,6 +46,7 @@ class _DatedSource(FeatureSource):
             raise ConfigError(f"first = {first} comes after last = {last}")
         self.missing = missing
         self.format = format
+        self.declared = schema
         self.storage = dict(storage or {})
         self._found: FileSource | None = None
 
@@ -75,7 +77,9 @@ class _DatedSource(FeatureSource):
                 f"{len(absent)} of {len(absent) + len(paths)} folders are missing or empty: "
                 f"{names}; pass missing='skip' to read the others"
             )
-        self._found = FileSource(paths, format=self.format, storage=self.storage)
+        self._found = FileSource(
+            paths, format=self.format, schema=self.declared, storage=self.storage
+        )
         return self._found
 
     @abstractmethod
@@ -95,6 +99,8 @@ class DailySource(_DatedSource):
         last: the same; `first` if None.
         missing: what to do where a day has no files: "error", or "skip" it.
         format: as for `FileSource`.
+        schema: as for `FileSource`: text files do not say their types, and the first day's may lack
+            what a later one has.
         storage: options of the file system.
     """
 

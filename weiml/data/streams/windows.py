@@ -32,6 +32,7 @@ from weiml.hashing import cross_keys, hash_values
 
 __all__ = ["WindowConfig", "Windows", "key_hashes", "window_features"]
 
+_NOBODY = np.uint64(1)  # asked for where a key is missing; the id of no value but by chance
 _ROWS_AT_ONCE = 1 << 16
 
 
@@ -120,13 +121,17 @@ class Windows(Operator):
             events, times, panes = events.filter(pa.array(kept)), times[kept], panes[kept]
         if not events.num_rows:
             return
+        if self._config.give == "features":
+            self._held.append((events, times))
+        if self._config.give != "windows":
+            known = _has_keys(events, self._config.keys)
+            if not known.all():  # nobody's events: they count for none of the others
+                events, panes = events.filter(pa.array(known)), panes[known]
         keys = key_hashes(events, self._config.keys)
         new = self._store.add(keys, panes, values_of(self._config.measures, events))
         self._panes = np.union1d(self._panes, _distinct(panes))
         if len(new) and self._config.give == "windows":
             self._key_columns.append(events.select(list(self._config.keys)).take(pa.array(new)))
-        if self._config.give == "features":
-            self._held.append((events, times))
 
     def find(self, keys: np.ndarray, times: np.ndarray) -> dict[str, pa.Array]:
         """Return each measure for each size as of `times`: what is known now of earlier panes.
@@ -266,7 +271,7 @@ class Windows(Operator):
         return self._described(events.filter(pa.array(ready)), times[ready])
 
     def _described(self, events: pa.Table, times: np.ndarray) -> pa.Table:
-        columns = self.find(key_hashes(events, self._config.keys), times)
+        columns = self.find(_asked(events, self._config.keys), times)
         for name, column in columns.items():
             events = events.append_column(name, column)
         return events
@@ -291,6 +296,20 @@ def _distinct(panes: np.ndarray) -> np.ndarray:
     if high - low > 4 * len(panes):
         return np.unique(panes)
     return np.flatnonzero(np.bincount(panes - low)) + low
+
+
+def _has_keys(events: pa.Table, columns: tuple[str, ...]) -> np.ndarray:
+    """Return which events have all of the key: a missing one equals no other."""
+    known = np.ones(events.num_rows, np.bool_)
+    for name in columns:
+        if name in events.column_names and events[name].null_count:
+            known &= events[name].is_valid().to_numpy()
+    return known
+
+
+def _asked(events: pa.Table, columns: tuple[str, ...]) -> np.ndarray:
+    """Return the keys to look up: those of `key_hashes`, nobody's where one is missing."""
+    return np.where(_has_keys(events, columns), key_hashes(events, columns), _NOBODY)
 
 
 def key_hashes(events: pa.Table, columns: tuple[str, ...]) -> np.ndarray:
@@ -327,7 +346,7 @@ def window_features(events: pa.Table, times: np.ndarray, config: WindowConfig) -
         some, at = events.take(pa.array(rows)), times[rows]
         windows.advance(int(at[0]))
         windows.add(some, at)
-        parts.append(pa.table(windows.find(key_hashes(some, config.keys), at)))
+        parts.append(pa.table(windows.find(_asked(some, config.keys), at)))
     if not parts:
         parts = [pa.table(windows.find(np.empty(0, np.uint64), np.empty(0, np.int64)))]
     back = np.empty(len(order), np.int64)

@@ -194,3 +194,26 @@ def _place(schema: pa.Schema, name: str) -> int | None:
     if len(found) > 1:
         raise DataError(f"column {name!r} stands {len(found)} times in the table: rename one")
     return found[0] if found else None
+
+
+def label_texts(table: pa.Table, name: str, transform: str) -> pa.Array:
+    """Return a label as texts, one a class, null where missing; 1.0 is the class of 1.
+
+    Raises:
+        DataError: the column is missing, holds no categories, or floats that are not whole.
+    """
+    kind = kind_of(table.schema, name)
+    if pa.types.is_floating(kind):
+        try:
+            return (
+                pc.if_else(pc.is_nan(column(table, name)), None, column(table, name))
+                .cast(pa.int64())
+                .cast(pa.string())
+            )
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                f"column {name!r}: the label of {transform} needs categories, or whole numbers: "
+                f"{error}"
+            ) from None
+    require(is_category(kind), name, f"the label of {transform}", "categories", kind)
+    return column(table, name).cast(pa.string())

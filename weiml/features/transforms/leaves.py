@@ -19,10 +19,9 @@ import pyarrow.compute as pc
 from weiml.errors import ConfigError, DataError
 from weiml.features.transforms.base import Accumulator
 from weiml.features.transforms.columns import (
-    column,
-    is_category,
     is_number,
     kind_of,
+    label_texts,
     numbers,
     require,
 )
@@ -138,9 +137,7 @@ class _LeavesSeen(Counting):
 
     def _see(self, table: pa.Table) -> None:
         label = self.leaves.label
-        kind = kind_of(table.schema, label)
-        require(is_category(kind), label, f"the label of {self.leaves.name}", "categories", kind)
-        labels = pc.dictionary_encode(column(table, label).cast(pa.string()))
+        labels = pc.dictionary_encode(label_texts(table, label, self.leaves.name))
         codes = labels.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         names = labels.dictionary.to_pylist()
         keys = np.array([hash_key(label, name) for name in names], np.uint64)

@@ -19,7 +19,10 @@ from weiml.features.transforms.accumulators import RANK_ERROR
 from weiml.features.transforms.base import Accumulator
 from weiml.features.transforms.buckets import Discretizer, FittedBuckets
 from weiml.features.transforms.cells import to_ordered
-from weiml.features.transforms.columns import column, is_category, kind_of, numbers, require
+from weiml.features.transforms.columns import (
+    label_texts,
+    numbers,
+)
 from weiml.features.transforms.derived import Counting
 from weiml.features.transforms.quantiles import QuantileSketch
 from weiml.features.transforms.registry import register
@@ -70,10 +73,8 @@ class _MDLSeen(Counting):
         self.sketches: dict[str, QuantileSketch] = {}
 
     def _see(self, table: pa.Table) -> None:
-        kind = kind_of(table.schema, self.mdl.label)
-        require(is_category(kind), self.mdl.label, "the label of mdl", "categories", kind)
         x = numbers(table, self.mdl.column)
-        labels = pc.dictionary_encode(column(table, self.mdl.label).cast(pa.string()))
+        labels = pc.dictionary_encode(label_texts(table, self.mdl.label, "mdl"))
         codes = labels.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         for code, name in enumerate(labels.dictionary.to_pylist()):
             self._sketch(name).add(x[codes == code])

@@ -105,8 +105,9 @@ class TargetMean(Derived):
 
     @property
     def fitted_on(self) -> tuple[str, ...]:
-        """The inputs and the label."""
-        return tuple(dict.fromkeys([*self.inputs, self.label]))
+        """The inputs, the label, and the column by which folds are drawn."""
+        fold = [] if self.fold_by is None else [self.fold_by]
+        return tuple(dict.fromkeys([*self.inputs, self.label, *fold]))
 
     def __post_init__(self) -> None:
         if not self.columns or type(self.columns) is not tuple:
