@@ -76,3 +76,28 @@ def test_stats_and_drift(tmp_path: Path) -> None:
     assert "feature 'c': psi" in failed.stderr
     assert failed.stdout.startswith("FEATURE")
     assert CliRunner().invoke(app, ["data", "drift", one, one, "--max-psi", "0.2"]).exit_code == 0
+
+
+def test_drift_may_be_ignored_where_it_is_meant(tmp_path: Path) -> None:
+    for name, first in (("a", 0), ("b", 100)):
+        lines = "\n".join(f"{first + i},{i % 3}" for i in range(60))
+        (tmp_path / f"{name}.csv").write_text(f"id,x\n{lines}\n")
+    drift = ["data", "drift", str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    failed = CliRunner().invoke(app, [*drift, "--max-psi", "0.25"])
+    assert failed.exit_code != 0
+    assert CliRunner().invoke(app, [*drift, "--max-psi", "0.25", "--ignore", "id"]).exit_code == 0
+    checks = tmp_path / "checks.toml"
+    checks.write_text('ignore = ["id"]\n[all]\nmax_psi = 0.25\n')
+    assert CliRunner().invoke(app, [*drift, "--checks", str(checks)]).exit_code == 0
+    assert CliRunner().invoke(app, drift).exit_code == 0
+
+
+def test_decimals_are_converted_to_tfrecord_where_rounding_is_asked_for(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.csv", tmp_path / "a.tfrecord.gz"
+    source.write_text("x\n0.1\n")
+    refused = CliRunner().invoke(app, ["data", "convert", str(source), str(target)])
+    assert refused.exit_code != 0
+    assert not target.exists()
+    rounded = ["data", "convert", str(source), str(target), "--round-floats"]
+    assert CliRunner().invoke(app, rounded).exit_code == 0
+    assert target.exists()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from weiml.cli.console import JsonOption, speaking, table
-from weiml.config import to_mapping
+from weiml.config import load_config, to_mapping
 
 __all__ = ["app"]
 
@@ -75,6 +76,10 @@ def convert(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out rows that cannot be read, and name them.")
     ] = False,
+    round_floats: Annotated[
+        bool,
+        typer.Option("--round-floats", help="Round float64 to float32, for formats without it."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Convert a data file from one format to another, told by the files' names.
@@ -84,7 +89,7 @@ def convert(
 
     Example: weiml data convert clicks.csv.gz clicks.parquet
     """
-    from weiml.data.formats import BadRow
+    from weiml.data.formats import BadRow, TfRecord, format_of
     from weiml.data.formats import convert as convert_file
 
     with speaking(json) as console:
@@ -92,11 +97,14 @@ def convert(
         def told(row: BadRow) -> None:
             console.note(f"{source}: {row.place} left out: {row.reason}")
 
+        written = format_of(str(target), target_format or None)
+        if round_floats and isinstance(written, TfRecord):
+            written = replace(written, round_floats=True)
         done = convert_file(
             source,
             target,
             source_format=source_format or None,
-            target_format=target_format or None,
+            target_format=written,
             on_bad=told if skip_bad else None,
         )
         columns = {field.name: str(field.type) for field in done.schema}
@@ -136,11 +144,18 @@ def drift(
     max_psi: Annotated[
         float | None, typer.Option(help="Fail with code 2 if a feature's PSI is above.")
     ] = None,
+    ignore: Annotated[
+        list[str],
+        typer.Option(help="A feature that may drift, as ids and times do; may be given again."),
+    ] = [],  # noqa: B006 - typer reads it, and copies
+    checks: Annotated[
+        Path | None, typer.Option(help="Bounds on features: a Checks as TOML.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Compare two days of data, or training data with what was served, feature by feature.
 
-    Example: weiml data drift monday.json tuesday.parquet
+    Example: weiml data drift monday.json tuesday.parquet --max-psi 0.25 --ignore request_id
     """
     from weiml.data.quality import Bounds, Checks, check, compare, read_statistics, require_none
 
@@ -161,6 +176,8 @@ def drift(
             for d in found
         ]
         console.result([to_mapping(d) for d in found], table(heads, rows))
+        bounds = load_config(Checks, checks) if checks else Checks(min_rows=0, all=Bounds())
         if max_psi is not None:
-            bounds = Checks(min_rows=0, all=Bounds(max_psi=max_psi))
-            require_none(check(after, bounds, before), str(current))
+            bounds = replace(bounds, all=replace(bounds.all, max_psi=max_psi))
+        bounds = replace(bounds, ignore=(*bounds.ignore, *ignore))
+        require_none(check(after, bounds, before), str(current))

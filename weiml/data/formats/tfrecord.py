@@ -52,7 +52,7 @@ class TfRecord(StreamFormat):
             if pa.types.is_float64(kind) and not self.round_floats:
                 raise DataError(
                     f"TFRecord has float32 only, column {field.name!r} is {field.type}: cast it, "
-                    "or set round_floats=True"
+                    "or set round_floats=True (--round-floats of `weiml data convert`)"
                 )
             if _kind(kind) is None:
                 raise DataError(
