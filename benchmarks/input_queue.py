@@ -238,13 +238,13 @@ def draw(
     for place, line in enumerate(reversed(lines)):
         rate = rates[line.title] * row_bytes
         axes.plot(rate / 1e6, place, "o", color=_COLOURS[line.family], markersize=9)
-        label = f"{rates[line.title]:,.0f} rows/s, {share(rate, disk)} of the disk"
+        label = f"{rates[line.title]:,.0f} rows/s, {share(rate, disk)}"
         axes.text(rate / 1e6 * 1.25, place, label, va="center", fontsize=9, bbox=_PAPER)
     axes.set_yticks(range(len(lines)), [line.title for line in reversed(lines)])
     axes.axvline(disk / 1e6, color="black", linewidth=1, linestyle="--", zorder=0)
     told = f"the disk: {disk / 1e6:,.0f} MB/s  "
     axes.text(disk / 1e6, len(lines) - 0.35, told, ha="right", va="center")
-    axes.set_title("What readers feed training with, and what the disk gives", loc="left")
+    axes.set_title("What readers feed training with, as share of what the disk gives", loc="left")
     axes.grid(axis="y", linewidth=0.4)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,g}")
