@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weiml.data import Examples, Rate
-from weiml.errors import ConfigError
+from weiml.errors import ConfigError, DataError
 
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.none() | st.integers(-5, 5)), max_size=20)
 
@@ -98,3 +98,12 @@ def test_dictionary_keys_of_several_pieces_are_one_key() -> None:
         "b": 3,
         "c": 2,
     }
+
+
+def test_sums_that_do_not_fit_are_told() -> None:
+    for tables in ([[2**62, 2**62]], [[2**62], [2**62]]):
+        base = Examples.of([pa.table({"k": [1] * len(x), "x": x}) for x in tables])
+        with pytest.raises(DataError, match="more than 64 bits hold"):
+            base.group_aggregate("k", x=("x", "sum")).to_table()
+    halves = Examples.of(pa.table({"k": [1, 1], "x": [2**61, -(2**61)]}))
+    assert halves.group_aggregate("k", x=("x", "sum")).to_table()["x"].to_pylist() == [0]

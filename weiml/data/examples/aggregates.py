@@ -22,6 +22,7 @@ __all__ = ["AGGREGATES", "Aggregate", "Counters", "Rate"]
 
 # What is computed of a piece, and how such parts are joined; the rest needs all values together.
 _PARTIAL = {"count": "sum", "sum": "sum", "min": "min", "max": "max", "any": "any", "all": "all"}
+_LARGEST = 2.0**63
 AGGREGATES = (
     *_PARTIAL,
     *("mean", "count_distinct", "first", "last", "list", "stddev", "variance", "distinct"),
@@ -105,9 +106,21 @@ class Aggregate(ByKey):
         return self._grouped(parts, wanted)
 
     def _grouped(self, table: pa.Table, wanted: Sequence[Any]) -> pa.Table:
+        for column, kind, _ in wanted:
+            if kind == "sum" and pa.types.is_integer(table.schema.field(column).type):
+                self._check_sum(column, table[column])
         groups = table.unify_dictionaries().group_by(list(self.by), use_threads=False)
         grouped = groups.aggregate(wanted)
         return grouped.rename_columns([*self.by, *self.aggregates])  # keys come first
+
+    def _check_sum(self, name: str, column: pa.ChunkedArray) -> None:
+        """Raise DataError where integers could add up to more than 64 bits hold."""
+        sizes = pc.abs(column.cast(pa.float64(), safe=False))
+        if (pc.sum(sizes).as_py() or 0.0) >= _LARGEST:
+            raise DataError(
+                f"{self}: whole numbers of {name!r} add up to more than 64 bits hold: cast it to "
+                "float64"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
