@@ -86,7 +86,7 @@ def test_tests_pass_against_the_installed_wheel(
     installed: Path, root: Path, tmp_path: Path
 ) -> None:
     tests = [
-        str(root / "tests" / name) for name in ("test_errors.py", "test_hashing.py", "features")
+        str(root / "tests" / name) for name in ("test_errors.py", "hashing", "features")
     ]
     options = ["-c", str(root / "pyproject.toml"), "-o", "pythonpath=", "-p", "no:cacheprovider"]
     code = (

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import pyarrow as pa
 
-from weiml.data.batches.rebatch import rebatch
+from weiml.data.batches.in_order import InOrder
 from weiml.data.batches.row_groups import kind_of, read_blocks, read_footer
 from weiml.data.batches.source import read_ahead
 from weiml.errors import ConfigError, DataError
@@ -26,7 +26,7 @@ _BLOCK = 1 << 15  # examples decoded at a time
 _TILE = 32  # examples whose keys are put in place together: a cache line of each column, four times
 
 
-class ParquetKeys:
+class ParquetKeys(InOrder):
     """Examples in Parquet files, in the order of the files and their rows; a `BatchSource`.
 
     Args:
@@ -90,34 +90,7 @@ class ParquetKeys:
         """Names of the dense columns."""
         return self._dense
 
-    def iter_batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        worker: int = 0,
-        num_workers: int = 1,
-    ) -> Iterator[Batch]:
-        """Yield batches of `batch_size` examples, in order; the last one may be smaller.
-
-        Workers split the order into `num_workers` consecutive ranges of equal length; up to
-        ``num_workers - 1`` examples at its end go to nobody. `epoch` changes nothing.
-
-        Raises:
-            ConfigError: an argument is out of range, or there is a seed: rows stay in their order.
-            DataError: a key or a label is missing, or a file is damaged.
-        """
-        if seed is not None:
-            raise ConfigError(
-                "examples in Parquet come in the order of their rows: shuffle them where they are "
-                "written, or copy them with weiml.data.write_batches, and leave out the seed"
-            )
-        if batch_size < 1 or not 0 <= worker < num_workers:
-            raise ConfigError(
-                f"batch_size must be at least 1 and worker from 0 to num_workers - 1, got "
-                f"batch_size = {batch_size}, worker = {worker}, num_workers = {num_workers}"
-            )
+    def _pieces_of(self, worker: int, num_workers: int) -> Iterator[Batch]:
         share = self.num_examples // num_workers
         blocks = read_blocks(
             self.paths,
@@ -127,7 +100,7 @@ class ParquetKeys:
             rows_per_block=_BLOCK,
             use_threads=self.threads > 1,
         )
-        return rebatch(map(self._batch, self._ahead(blocks)), batch_size, drop_last=False)
+        return map(self._batch, self._ahead(blocks))
 
     def _ahead(self, blocks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # A generator, so that no thread is started before somebody takes from it.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from weiml.config import nearest
-from weiml.data.batches.rebatch import rebatch
+from weiml.data.batches.in_order import InOrder
 from weiml.data.batches.row_groups import kind_of, read_blocks, read_footer
 from weiml.data.batches.source import read_ahead
 from weiml.data.ordered import map_ordered
@@ -20,7 +20,7 @@ __all__ = ["ParquetExamples"]
 _BLOCK = 1 << 17  # rows decoded at a time
 
 
-class ParquetExamples:
+class ParquetExamples(InOrder):
     """Examples in Parquet files, in the order of the files and their rows; a `BatchSource`.
 
     The batches are those that the encoder makes of the files' tables. Columns of strings stay the
@@ -78,34 +78,7 @@ class ParquetExamples:
         """Names of the dense columns."""
         return self.encoder.spec.dense
 
-    def iter_batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        worker: int = 0,
-        num_workers: int = 1,
-    ) -> Iterator[Batch]:
-        """Yield batches of `batch_size` examples, in order; the last one may be smaller.
-
-        Workers split the order into `num_workers` consecutive ranges of equal length; up to
-        ``num_workers - 1`` examples at its end go to nobody. `epoch` changes nothing.
-
-        Raises:
-            ConfigError: an argument is out of range, or there is a seed: rows stay in their order.
-            DataError: a file is damaged, or a column does not fit its feature.
-        """
-        if seed is not None:
-            raise ConfigError(
-                "examples in Parquet come in the order of their rows: copy them with "
-                "weiml.data.write_batches to have them shuffled, and leave out the seed"
-            )
-        if batch_size < 1 or not 0 <= worker < num_workers:
-            raise ConfigError(
-                f"batch_size must be at least 1 and worker from 0 to num_workers - 1, got "
-                f"batch_size = {batch_size}, worker = {worker}, num_workers = {num_workers}"
-            )
+    def _pieces_of(self, worker: int, num_workers: int) -> Iterator[Batch]:
         share = self.num_examples // num_workers
         blocks = read_blocks(
             self.paths,
@@ -117,7 +90,7 @@ class ParquetExamples:
             use_threads=self.threads > 1,
         )
         encoded = map_ordered(self._encode, self._ahead(blocks), threads=self.threads)
-        return rebatch(encoded, batch_size, drop_last=False)
+        return encoded
 
     def _ahead(self, blocks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # A generator, so that no thread is started before somebody takes from it.

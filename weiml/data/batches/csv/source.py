@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from weiml.data.batches.csv.blocks import Block, CsvFile, open_csv
 from weiml.data.batches.csv.plan import ColumnPlan, ParsedBlock
-from weiml.data.batches.rebatch import rebatch
+from weiml.data.batches.in_order import InOrder
 from weiml.data.batches.source import read_ahead
 from weiml.data.formats import BadRow, OnBadRow
 from weiml.data.formats.compression import split_suffix
@@ -32,7 +32,7 @@ _LEAST_BYTES = 64
 _ALL = 2**63 - 1
 
 
-class CsvExamples:
+class CsvExamples(InOrder):
     """Examples in CSV files, in the order of the files and their rows; a `BatchSource`.
 
     Fields are hashed and read where they stand; the batches are those that the encoder makes of the
@@ -117,36 +117,8 @@ class CsvExamples:
         """Names of the dense columns."""
         return self.encoder.spec.dense
 
-    def iter_batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int | None = None,
-        epoch: int = 0,
-        worker: int = 0,
-        num_workers: int = 1,
-    ) -> Iterator[Batch]:
-        """Yield batches of `batch_size` examples, in order; the last one may be smaller.
-
-        Workers split the rows into `num_workers` consecutive ranges of equal length; up to
-        ``num_workers - 1`` rows at the end go to nobody. `epoch` changes nothing.
-
-        Raises:
-            ConfigError: an argument is out of range, or there is a seed: rows stay in their order.
-            DataError: a file cannot be read, lacks a column, or, without `on_bad`, a row is bad;
-                the message names file, line and column.
-        """
-        if seed is not None:
-            raise ConfigError(
-                "examples in CSV come in the order of their rows: copy them with "
-                "weiml.data.write_batches to have them shuffled, and leave out the seed"
-            )
-        if batch_size < 1 or not 0 <= worker < num_workers:
-            raise ConfigError(
-                f"batch_size must be at least 1 and worker from 0 to num_workers - 1, got "
-                f"batch_size = {batch_size}, worker = {worker}, num_workers = {num_workers}"
-            )
-        return rebatch(self._pieces(self._ranges(worker, num_workers)), batch_size, drop_last=False)
+    def _pieces_of(self, worker: int, num_workers: int) -> Iterator[Batch]:
+        return self._pieces(self._ranges(worker, num_workers))
 
     def _ranges(self, worker: int, num_workers: int) -> list[tuple[str, int, int]]:
         """Return the files in which a worker's rows stand, and from which to which row of each."""
