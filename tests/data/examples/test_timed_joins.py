@@ -59,3 +59,15 @@ def test_what_is_made_of_a_label_is_known_as_late() -> None:
         with pytest.raises(DataError, match="'y' is known 1800 s after its example only"):
             made.with_counters("item", "t", None, sums="y")
         assert made.with_counters("item", "t", None, sums="y", delay="30m").count() == 1
+
+
+def test_plans_say_how_far_they_look() -> None:
+    shown = Examples.of(
+        pa.table({"id": ["a"], "item": [1], "t": pa.array([0], pa.timestamp("us"))})
+    )
+    known = shown.select("id", "t")
+    plan = shown.label_by(known, "id", "t", within="30m").join_as_of(known, "id", "t", within="1d")
+    lines = plan.with_counters("item", "t", "1h", sums="label", delay="30m").explain().splitlines()
+    assert lines[0] == "count by item in 1h, 1800 s late"
+    assert lines[1].strip().startswith("as-of join on id by t within 86400 s")
+    assert lines[2].strip() == "label 'label' by id within 1800 s"

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any, TypeVar
 
 from weiml.data.batches.rebatch import rebatch
+from weiml.data.batches.source import read_ahead
 from weiml.errors import ConfigError
 from weiml.features import Batch
 
-__all__ = ["InOrder"]
+__all__ = ["InOrder", "ahead_of"]
+
+T = TypeVar("T")
 
 
 class InOrder(ABC):
     """The part of a `BatchSource` that such sources share."""
+
+    paths: tuple[Any, ...]
+    """The files, in their order."""
+
+    def __str__(self) -> str:
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return f"{self.paths[0]}{more}"
 
     def iter_batches(
         self,
@@ -49,3 +60,11 @@ class InOrder(ABC):
     @abstractmethod
     def _pieces_of(self, worker: int, num_workers: int) -> Iterator[Batch]:
         """Yield a worker's examples in pieces of any size."""
+
+
+def ahead_of(blocks: Iterator[T], threads: int) -> Iterator[T]:
+    """Yield blocks, read by a thread of their own where there are several to use them.
+
+    A generator, so that no thread is started before somebody takes from it.
+    """
+    yield from blocks if threads == 1 else read_ahead(blocks)

@@ -13,9 +13,8 @@ import numba
 import numpy as np
 import pyarrow as pa
 
-from weiml.data.batches.in_order import InOrder
+from weiml.data.batches.in_order import InOrder, ahead_of
 from weiml.data.batches.row_groups import kind_of, read_blocks, read_footer
-from weiml.data.batches.source import read_ahead
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.ps.rows.memory import address_of, load_u64
@@ -71,10 +70,6 @@ class ParquetKeys(InOrder):
             self._check(path, about.schema.to_arrow_schema())
         self._sizes = tuple(about.num_rows for about in metadata)
 
-    def __str__(self) -> str:
-        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
-        return f"{self.paths[0]}{more}"
-
     @property
     def num_examples(self) -> int:
         """How many examples there are."""
@@ -100,11 +95,7 @@ class ParquetKeys(InOrder):
             rows_per_block=_BLOCK,
             use_threads=self.threads > 1,
         )
-        return map(self._batch, self._ahead(blocks))
-
-    def _ahead(self, blocks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        # A generator, so that no thread is started before somebody takes from it.
-        yield from blocks if self.threads == 1 else read_ahead(blocks)
+        return map(self._batch, ahead_of(blocks, self.threads))
 
     @property
     def _columns(self) -> list[str]:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from weiml.config import nearest
-from weiml.data.batches.in_order import InOrder
+from weiml.data.batches.in_order import InOrder, ahead_of
 from weiml.data.batches.row_groups import kind_of, read_blocks, read_footer
-from weiml.data.batches.source import read_ahead
 from weiml.data.ordered import map_ordered
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch, FeatureEncoder, SparseContinuous
@@ -59,10 +58,6 @@ class ParquetExamples(InOrder):
         self._check(schemas)
         self._sizes = tuple(footer.num_rows for footer in footers)
 
-    def __str__(self) -> str:
-        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
-        return f"{self.paths[0]}{more}"
-
     @property
     def num_examples(self) -> int:
         """How many examples there are."""
@@ -89,12 +84,8 @@ class ParquetExamples(InOrder):
             dictionaries=self._columns,
             use_threads=self.threads > 1,
         )
-        encoded = map_ordered(self._encode, self._ahead(blocks), threads=self.threads)
+        encoded = map_ordered(self._encode, ahead_of(blocks, self.threads), threads=self.threads)
         return encoded
-
-    def _ahead(self, blocks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        # A generator, so that no thread is started before somebody takes from it.
-        yield from blocks if self.threads == 1 else read_ahead(blocks)
 
     def _encode(self, block: pa.RecordBatch) -> Batch:
         return self.encoder.encode(pa.Table.from_batches([block]), labels=self.labels)

@@ -171,7 +171,8 @@ class Counters(ByKey):
         return (self.by,)
 
     def __str__(self) -> str:
-        return f"count by {', '.join(self.by)} in {', '.join(self.windows)}"
+        late = f", {self.delay / self.ticks:g} s late" if self.delay else ""
+        return f"count by {', '.join(self.by)} in {', '.join(self.windows)}{late}"
 
     @override
     def output_schema(self, schemas: Sequence[pa.Schema]) -> pa.Schema:

@@ -237,7 +237,7 @@ class Apply(RowOperation):
     fitted: Fitted
 
     def __str__(self) -> str:
-        return f"transform {type(self.fitted.transform).__name__}"
+        return f"transform {self.fitted.transform}"
 
     @override
     def output_schema(self, schema: pa.Schema) -> pa.Schema:

@@ -71,7 +71,8 @@ class AsOfJoin(_InTime, Carrying):
     same_time: bool = False
 
     def __str__(self) -> str:
-        return f"as-of join on {', '.join(self.left_on)} by {self.left_time}"
+        within = "" if self.within is None else f" within {self.within / self.ticks:g} s"
+        return f"as-of join on {', '.join(self.left_on)} by {self.left_time}{within}"
 
     @override
     def output_schema(self, schemas: Sequence[pa.Schema]) -> pa.Schema:
@@ -110,7 +111,8 @@ class LabelJoin(_InTime):
             raise ConfigError("labels need a window: within='30m'")
 
     def __str__(self) -> str:
-        return f"label {self.label!r} by {', '.join(self.left_on)} within {self.within}"
+        within = f"{self._window / self.ticks:g} s"
+        return f"label {self.label!r} by {', '.join(self.left_on)} within {within}"
 
     @property
     def _window(self) -> int:

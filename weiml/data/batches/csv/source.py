@@ -94,10 +94,6 @@ class CsvExamples(InOrder):
                 "that, or take them out"
             )
 
-    def __str__(self) -> str:
-        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
-        return f"{self.paths[0]}{more}"
-
     @cached_property
     def _sizes(self) -> tuple[int, ...]:
         return tuple(sum(block.rows for block in self._open(path).blocks) for path in self.paths)
