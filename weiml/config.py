@@ -165,6 +165,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where} must be a table, got {value!r}")
         return dict(value)
+    if hasattr(hint, "__from_config__"):  # a family of dataclasses that choose by themselves
+        return hint.__from_config__(value, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, hint):
             return value
@@ -185,6 +187,7 @@ def _convert_union(value: Any, choices: tuple[Any, ...], where: str) -> Any:
     if value is None and type(None) in choices:
         return None
     real = [choice for choice in choices if choice is not type(None)]
+    real = [choice for choice in real if hasattr(choice, "__from_config__")] or real
     errors = []
     for choice in real:
         try:

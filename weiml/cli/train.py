@@ -51,7 +51,7 @@ def train(
             result = Trainer(settings).fit(training, validation, progress=progress)
         result.save(output)
         payload = {
-            "model": settings.model,
+            "model": settings.model_config.name,
             "folder": output,
             "version": result.version,
             "best_epoch": result.best_epoch,

@@ -76,7 +76,7 @@ def train_fit(
 
     def show(at: Progress) -> None:
         context.progress(
-            f"{settings.model}: epoch {at.epoch}/{at.epochs}, loss {at.loss:.4f}, "
+            f"{settings.model_config.name}: epoch {at.epoch}/{at.epochs}, loss {at.loss:.4f}, "
             f"{at.examples_per_second:,.0f} examples/s",
             at.step,
             at.steps,
@@ -91,7 +91,7 @@ def train_fit(
     _write_json(
         context.output_dir / "history.json",
         {
-            "model": settings.model,
+            "model": settings.model_config.name,
             "version": result.version,
             "best_epoch": result.best_epoch,
             "history": result.history,
@@ -99,7 +99,7 @@ def train_fit(
         },
     )
     best = result.history[result.best_epoch - 1]
-    context.report("model", settings.model)
+    context.report("model", settings.model_config.name)
     context.report("version", result.version)
     context.report("best_epoch", result.best_epoch)
     for name in ("train_loss", "validation_auc", "validation_log_loss", "examples_per_second"):

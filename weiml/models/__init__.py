@@ -1,9 +1,14 @@
-"""Models: what is trained and scored, their metrics, baselines and saved form."""
+"""Models: what is trained and scored, their metrics, baselines and saved form.
+
+Models that torch computes are imported when they are first used.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from weiml.models.base import (
-    MODELS,
     Columns,
     Model,
     Rows,
@@ -11,12 +16,11 @@ from weiml.models.base import (
     TrainingStep,
     build_model,
     pulled,
-    register_model,
 )
 from weiml.models.baselines import Baseline, DenseLogit, ItemPopularity, UserItemMean
-from weiml.models.fetch import Fetch, Prepared
+from weiml.models.fetch import Fetch, Lookup, Prepared
 from weiml.models.folder import ModelFolder, save_model
-from weiml.models.logistic_regression import LogisticRegression, LogisticRegressionConfig
+from weiml.models.linear import LogisticRegression, LogisticRegressionConfig
 from weiml.models.metrics import (
     CalibrationCurve,
     RocCurve,
@@ -30,21 +34,35 @@ from weiml.models.metrics import (
     roc_curve,
 )
 from weiml.models.predictor import DENSE_VECTOR, Predictor
+from weiml.models.registry import (
+    MODELS,
+    ModelConfig,
+    model_class,
+    model_config,
+    register_model,
+)
 from weiml.models.stages import Stages
-from weiml.models.wide_deep import WideDeep, WideDeepConfig
+
+if TYPE_CHECKING:
+    from weiml.models.deep.dnn import DNN, DNNConfig
+    from weiml.models.deep.wide_deep import WideDeep, WideDeepConfig
 
 __all__ = [
     "DENSE_VECTOR",
+    "DNN",
     "MODELS",
     "Baseline",
     "CalibrationCurve",
     "Columns",
+    "DNNConfig",
     "DenseLogit",
     "Fetch",
     "ItemPopularity",
     "LogisticRegression",
     "LogisticRegressionConfig",
+    "Lookup",
     "Model",
+    "ModelConfig",
     "ModelFolder",
     "Predictor",
     "Prepared",
@@ -63,9 +81,30 @@ __all__ = [
     "evaluate_scores",
     "gauc",
     "log_loss",
+    "model_class",
+    "model_config",
     "ndcg_at_k",
     "pulled",
     "register_model",
     "roc_curve",
     "save_model",
 ]
+
+
+# Name -> module that defines it and loads torch.
+_HOMES = {
+    "DNN": "deep.dnn",
+    "DNNConfig": "deep.dnn",
+    "WideDeep": "deep.wide_deep",
+    "WideDeepConfig": "deep.wide_deep",
+}
+
+if not TYPE_CHECKING:  # a type checker shall go by the imports above and find misspellings
+
+    def __getattr__(name: str) -> Any:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'weiml.models' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"weiml.models.{home}"), name)
+        globals()[name] = value
+        return value

@@ -13,22 +13,23 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from weiml.config import from_mapping, nearest, to_mapping
+from weiml.config import from_mapping, to_mapping
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.models.fetch import Fetch, Prepared
+from weiml.models.kernels import sigmoid
+from weiml.models.registry import ModelConfig, model_class
 from weiml.models.stages import Stages
-from weiml.ps import Client, TableConfig, Ticket, unique_keys
+from weiml.ps import Client, TableConfig, Ticket
 
 __all__ = [
-    "MODELS",
     "Columns",
     "Model",
     "Rows",
     "StepResult",
+    "TrainingStep",
     "build_model",
     "pulled",
-    "register_model",
 ]
 
 
@@ -51,7 +52,7 @@ class Rows(NamedTuple):
     weights: np.ndarray
     """float32 (n, dim)."""
     positions: np.ndarray
-    """The row of each of `Model.keys`, below 0 for a key without a row (it counts as zeros)."""
+    """The row of each key of `Model.keys`, below 0 for one without a row (it counts as zeros)."""
 
 
 class StepResult(NamedTuple):
@@ -61,12 +62,12 @@ class StepResult(NamedTuple):
     weight: float
     """Sum of example weights."""
     loss: float
-    """Sum of weighted log-losses, before the step's update."""
+    """Sum of weighted losses, before the step's update."""
 
 
 TrainingStep = Generator[np.ndarray, np.ndarray, StepResult]
-"""A step of a worker: yields dense gradients, is sent their mean over the workers, returns what it
-saw. A model without a dense part yields nothing."""
+"""A step of a worker: yields `Model.dense_gradient`, is sent its mean over the workers, returns
+what it saw. A model without a dense part yields nothing."""
 
 
 class Model(ABC):
@@ -78,34 +79,74 @@ class Model(ABC):
         seed: of all that is drawn.
         rank: of the worker that trains this copy; the draws of a worker's steps depend on it, the
             initial parameters don't.
+        threads: that the dense part computes with. Equal numbers give equal bits.
+        device: where the dense part is: "cpu", "cuda" or "cuda:1".
     """
 
     name: ClassVar[str]
     config_class: ClassVar[type[Any]]
+    has_dense: ClassVar[bool] = False
+    """Whether there is a dense part, whose gradients the workers average."""
 
-    def __init__(self, config: Any, columns: Columns, *, seed: int = 0, rank: int = 0) -> None:
+    def __init__(
+        self,
+        config: Any,
+        columns: Columns,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        threads: int = 1,
+        device: str = "cpu",
+    ) -> None:
         self.config = config
         self.columns = columns
         self.seed = seed
         self.rank = rank
+        self.threads = threads
+        self.device = device
         self.stages = Stages()
         """Seconds of the steps' stages: pull (waiting for rows), mend, compute, push."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the model predicts, one name a column of its scores."""
+        return ("label",)
+
+    @property
+    def main_task(self) -> int:
+        """The column of the scores by which examples are ranked."""
+        return 0
 
     @abstractmethod
     def tables(self) -> tuple[TableConfig, ...]:
         """Return the tables that the model's sparse rows live in."""
 
     @abstractmethod
-    def keys(self, batch: Batch) -> np.ndarray:
-        """Return the keys uint64 (K,) that the model looks up for a batch, repeated ones too."""
+    def keys(self, batch: Batch) -> Mapping[str, np.ndarray]:
+        """Return the keys uint64 (K,) that each table is looked up by, repeated ones too.
+
+        Tables that are looked up by the same keys have the very same array.
+        """
+
+    @property
+    def families(self) -> tuple[tuple[str, ...], ...]:
+        """The tables, those that are looked up by the same keys together."""
+        return (tuple(table.name for table in self.tables()),)
 
     @abstractmethod
     def logits(self, batch: Batch, rows: Mapping[str, Rows]) -> np.ndarray:
-        """Return float32 (B,) log-odds, given for each table the rows of ``keys(batch)``.
+        """Return float32 (B, T) log-odds, given for each table the rows of ``keys(batch)``.
 
-        An example's logit does not depend on the others in the batch, but for rounding.
+        (B,) of a model with one task. An example's logits do not depend on the others in the batch,
+        but for rounding.
         """
 
+    def scores(self, batch: Batch, rows: Mapping[str, Rows]) -> np.ndarray:
+        """Return float32 (B, T) probabilities; see `logits`, whose sigmoid they are by default."""
+        logits = self.logits(batch, rows)
+        return np.asarray(sigmoid(logits.reshape(-1)).reshape(len(batch), -1))
+
+    @abstractmethod
     def prepare(self, batch: Batch) -> Prepared:
         """Return a batch made ready for `fetch`: its distinct keys, and where each key stands.
 
@@ -114,28 +155,55 @@ class Model(ABC):
         Raises:
             DataError: the batch has other columns than the model was made for.
         """
-        self.check(batch)
-        return Prepared(batch, *unique_keys(batch.keys))
 
-    @abstractmethod
     def fetch(self, client: Client, prepared: Prepared, *, ahead: int = 0) -> Fetch:
         """Send the pulls of a batch's step. `ahead` = 1: it is the step after the one under way."""
+        tickets = {
+            name: client.pull(name, lookup.keys, ahead=ahead)
+            for name, lookup in prepared.lookups.items()
+        }
+        return Fetch(prepared=prepared, tickets=tickets)
 
     @abstractmethod
+    def compute(self, client: Client, fetch: Fetch) -> StepResult:
+        """Wait for the rows of a batch and learn from it; `push` sends what the rows learn.
+
+        What the dense part learns is added to `dense_gradient`.
+        """
+
+    @abstractmethod
+    def push(self, client: Client, *, missed_by: Fetch | None = None) -> None:
+        """Send what the last `compute` found for the rows.
+
+        It does not tick; that is the loop's. `missed_by` is a later batch whose rows were asked for
+        before this and do not wait for the step's tick: it is told the push, to be mended by it if
+        pushes are differences. Rows pulled as weights stay one step behind the worker's own pushes
+        then.
+        """
+
+    def dense_gradient(self) -> np.ndarray | None:
+        """Return what the dense part learned since the last `apply_dense`, float32 (P + 1,).
+
+        The sum of the gradients of P numbers over the examples, then the sum of the examples'
+        weights, so that a mean over workers is one over all their examples. None without a dense
+        part.
+        """
+        return None
+
+    def apply_dense(self, mean: np.ndarray) -> None:  # noqa: B027 - without a dense part, nothing
+        """Take one step of the dense part along the mean of the workers' `dense_gradient`."""
+
     def step(
         self, client: Client, batch: Batch | Fetch, *, missed_by: Fetch | None = None
     ) -> TrainingStep:
-        """Train one step: pull unless the rows are on their way already, compute, push.
-
-        It does not tick; that is the loop's. `missed_by` is a later batch whose rows were asked for
-        before this step pushes and do not wait for its tick: it is told the push, to be mended by
-        it if pushes are differences. Rows pulled as weights stay one step behind the worker's own
-        pushes then.
-        """
-
-    def _fetched(self, client: Client, batch: Batch | Fetch) -> Fetch:
-        """Return the rows on their way, asked for now unless they were before."""
-        return batch if isinstance(batch, Fetch) else self.fetch(client, self.prepare(batch))
+        """Train one step: pull unless the rows are on their way already, compute, push, apply."""
+        fetch = batch if isinstance(batch, Fetch) else self.fetch(client, self.prepare(batch))
+        result = self.compute(client, fetch)
+        self.push(client, missed_by=missed_by)
+        gradient = self.dense_gradient()
+        if gradient is not None:
+            self.apply_dense((yield gradient))
+        return result
 
     def _rows(self, client: Client, fetch: Fetch, table: str) -> np.ndarray:
         """Wait for the rows of one table."""
@@ -165,6 +233,13 @@ class Model(ABC):
         if state:
             raise DataError(f"model {self.name!r} has no dense part, got state {sorted(state)}")
 
+    def worker_state(self) -> dict[str, np.ndarray]:
+        """Return what else this worker's steps depend on, to resume them to the bit."""
+        return {}
+
+    def set_worker_state(self, state: Mapping[str, np.ndarray]) -> None:  # noqa: B027
+        """Set what `worker_state` of the same rank gave."""
+
     def scale_dense_lr(self, factor: float) -> None:
         """Multiply the learning rate of the dense part, if there is one.
 
@@ -173,6 +248,9 @@ class Model(ABC):
         """
         if not factor >= 0:
             raise ConfigError(f"a learning rate cannot be scaled by {factor}")
+
+    def schedule_dense_lr(self, factor: float) -> None:  # noqa: B027
+        """Set the factor on the dense part's learning rate that a schedule asks for."""
 
     def check(self, batch: Batch) -> None:
         """Raise DataError unless the batch has the columns that the model was made for."""
@@ -188,17 +266,6 @@ class Model(ABC):
         return to_mapping(self.config)
 
 
-MODELS: dict[str, type[Model]] = {}
-"""Models by name; importing `weiml.models` fills it."""
-
-
-def register_model(cls: type[Model]) -> type[Model]:
-    """Class decorator: make a model known under its ``name``."""
-    if MODELS.setdefault(cls.name, cls) is not cls:
-        raise ConfigError(f"model {cls.name!r} is registered already, as {MODELS[cls.name]!r}")
-    return cls
-
-
 def build_model(
     name: str,
     config: Any,
@@ -206,20 +273,21 @@ def build_model(
     *,
     seed: int = 0,
     rank: int = 0,
+    threads: int = 1,
+    device: str = "cpu",
 ) -> Model:
     """Make the model `name` from its configuration, a dataclass or plain data.
 
     Raises:
         ConfigError: there is no such model, or the configuration does not fit it.
     """
-    if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}{nearest(name, MODELS)}")
-    cls = MODELS[name]
+    cls = model_class(name)
     if isinstance(config, Mapping):
         config = from_mapping(cls.config_class, config, where=f"model {name}")
     if not isinstance(config, cls.config_class):
         raise ConfigError(f"model {name!r} takes {cls.config_class.__name__}, got {config!r}")
-    return cls(config, columns, seed=seed, rank=rank)
+    assert isinstance(config, ModelConfig)
+    return cls(config, columns, seed=seed, rank=rank, threads=threads, device=device)
 
 
 def pulled(client: Client, ticket: Ticket) -> np.ndarray:

@@ -18,20 +18,31 @@ from weiml.features import Batch
 from weiml.hashing import mix64
 from weiml.ps import Ticket
 
-__all__ = ["Fetch", "Prepared"]
+__all__ = ["Fetch", "Lookup", "Prepared"]
 
 _FREE = np.int32(-1)
 _ONE = np.uint64(1)
+
+
+class Lookup(NamedTuple):
+    """Which rows of a table a batch looks up, cell by cell; a cell is one slot of one example."""
+
+    keys: np.ndarray
+    """uint64 (m,), distinct."""
+    positions: np.ndarray
+    """int32 (n,): where each looked up key stands in `keys`; see the model's `prepare`."""
+    values: np.ndarray | None
+    """float32 (n,), or None where all are 1."""
+    offsets: np.ndarray
+    """int32 (B * S + 1,): where each cell begins."""
 
 
 class Prepared(NamedTuple):
     """A batch and what a step needs of it that takes no server, made ahead in any thread."""
 
     batch: Batch
-    keys: np.ndarray
-    """uint64 (m,): the distinct keys that the step pulls."""
-    positions: np.ndarray
-    """int32 (nnz,): where each of the batch's keys stands; see the model's `prepare`."""
+    lookups: Mapping[str, Lookup]
+    """By table. Tables that are looked up by the same keys share theirs."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -45,10 +56,10 @@ class Fetch:
     """(keys uint64 (k,) distinct, differences float32 (k, width)) pushed by the same worker that
     the rows do not show."""
 
-    def mend(self, state: np.ndarray) -> None:
-        """Add what was missed to `state` float32 (m, width), the rows of ``prepared.keys``."""
+    def mend(self, table: str, state: np.ndarray) -> None:
+        """Add what was missed to `state` float32 (m, width), the rows of the table's lookup."""
         for keys, differences in self.missed:
-            _add_differences(state, self.prepared.keys, keys, differences)
+            _add_differences(state, self.prepared.lookups[table].keys, keys, differences)
         self.missed = []
 
 

@@ -17,6 +17,9 @@ __all__ = [
     "linear_sums",
     "pool",
     "pool_gradients",
+    "sequence_gradients",
+    "sequence_places",
+    "sequence_rows",
     "sigmoid",
 ]
 
@@ -146,3 +149,52 @@ def linear_gradients(
             value = _ONE if values is None else values[j]
             out[positions[j], 0] += gradients[b] * value
     return out
+
+
+@numba.njit(cache=True, nogil=True)
+def sequence_places(
+    positions: np.ndarray,
+    offsets: np.ndarray,
+    slots: np.ndarray,
+    num_examples: int,
+    num_slots: int,
+    max_length: int,
+) -> np.ndarray:
+    """Return int32 (B, Q, L): the last L positions of Q slots' cells in order, then -1."""
+    out = np.full((num_examples, slots.size, max_length), -1, np.int32)
+    for b in range(num_examples):
+        for q in range(slots.size):
+            cell = b * num_slots + slots[q]
+            last = offsets[cell + 1]
+            first = max(offsets[cell], last - max_length)
+            for j in range(first, last):
+                out[b, q, j - first] = positions[j]
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def sequence_rows(weights: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return float32 (B, Q, L, dim): the rows at `places`, zeros where there is none."""
+    B, Q, L = places.shape
+    out = np.zeros((B, Q, L, weights.shape[1]), np.float32)
+    for b in range(B):
+        for q in range(Q):
+            for j in range(L):
+                row = places[b, q, j]
+                if row >= 0:
+                    for c in range(weights.shape[1]):
+                        out[b, q, j, c] = weights[row, c]
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def sequence_gradients(gradients: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
+    """Add the gradients of `sequence_rows`' output to those of its rows, `out` (rows, dim)."""
+    B, Q, L = places.shape
+    for b in range(B):
+        for q in range(Q):
+            for j in range(L):
+                row = places[b, q, j]
+                if row >= 0:
+                    for c in range(out.shape[1]):
+                        out[row, c] += gradients[b, q, j, c]

@@ -15,7 +15,6 @@ from weiml.errors import DataError
 from weiml.features import Batch, FeatureEncoder
 from weiml.models.base import Model, Rows
 from weiml.models.folder import ModelFolder
-from weiml.models.kernels import sigmoid
 from weiml.ps import Delta, KeyIndex
 
 __all__ = ["DENSE_VECTOR", "Predictor"]
@@ -43,8 +42,9 @@ class Predictor:
         self._encoder = encoder
         self._snapshot = snapshot
         self._sequence = sequence
-        # All tables are read by the same keys, so they share one index.
-        self._index = KeyIndex()
+        # Tables that are read by the same keys share an index.
+        indexes = {family: KeyIndex() for family in model.families}
+        self._indexes = {name: indexes[family] for family in indexes for name in family}
         self._weights = {
             config.name: np.zeros((0, config.dim), np.float32) for config in model.tables()
         }
@@ -94,20 +94,31 @@ class Predictor:
 
     @property
     def num_rows(self) -> int:
-        """Distinct keys over all tables."""
-        return len(self._index)
+        """Distinct keys, over all tables that are looked up by the same."""
+        distinct = {id(index): len(index) for index in self._indexes.values()}
+        return sum(distinct.values())
 
     def score(self, batch: Batch) -> np.ndarray:
-        """Return float32 (B,) probabilities; the batch's labels are not looked at.
+        """Return float32 (B,) probabilities of the main task; the batch's labels don't matter.
 
         An example's score does not depend on the others in the batch, but for float32 rounding.
 
         Raises:
             DataError: the batch has other slots or dense columns than the model.
         """
-        positions = self._index.find(self.model.keys(batch))
-        rows = {name: Rows(weights, positions) for name, weights in self._weights.items()}
-        return np.asarray(sigmoid(self.model.logits(batch, rows)))
+        return np.ascontiguousarray(self.score_tasks(batch)[:, self.model.main_task])
+
+    def score_tasks(self, batch: Batch) -> np.ndarray:
+        """Return float32 (B, T) probabilities of all of ``model.tasks``; see `score`."""
+        found: dict[tuple[int, int], np.ndarray] = {}  # tables with one index and keys share it
+        rows = {}
+        for name, keys in self.model.keys(batch).items():
+            index = self._indexes[name]
+            place = (id(index), id(keys))
+            if place not in found:
+                found[place] = index.find(keys)
+            rows[name] = Rows(self._weights[name], found[place])
+        return self.model.scores(batch, rows)
 
     def apply_delta(self, delta: Delta) -> None:
         """Set the rows and the dense part that a delta brings; nothing changes if it does not fit.
@@ -134,17 +145,18 @@ class Predictor:
                 weights[:] = 0
         for name, keys in delta.deleted.items():
             if name in self._weights:
-                positions = self._index.find(keys)
+                positions = self._indexes[name].find(keys)
                 self._weights[name][positions[positions >= 0]] = 0
         self._set_rows(delta.tables)
         self._sequence = delta.sequence
 
     def _set_rows(self, tables: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
         known = [(n, rows) for n, rows in tables.items() if n in self._weights]
-        positions = {name: self._index.find_or_insert(keys) for name, (keys, _) in known}
+        positions = {name: self._indexes[name].find_or_insert(keys) for name, (keys, _) in known}
         for name, own in self._weights.items():
-            if len(own) < len(self._index):
-                grown = np.zeros((self._index.row_capacity, own.shape[1]), np.float32)
+            index = self._indexes[name]
+            if len(own) < len(index):
+                grown = np.zeros((index.row_capacity, own.shape[1]), np.float32)
                 grown[: len(own)] = own
                 self._weights[name] = grown
         for name, (_, weights) in known:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from weiml.errors import ConfigError
-from weiml.models import LogisticRegressionConfig, WideDeepConfig
+from weiml.models.registry import ModelConfig, model_config
 from weiml.ps.wire import WireConfig
 
 __all__ = ["TrainConfig"]
@@ -16,11 +17,9 @@ __all__ = ["TrainConfig"]
 class TrainConfig:
     """One training run. `weiml.config.load_config` reads it from configs/models/*.toml."""
 
-    model: Literal["lr", "wide_deep"] = "lr"
-    lr: LogisticRegressionConfig = field(default_factory=LogisticRegressionConfig)
-    """Used when `model` is "lr"."""
-    wide_deep: WideDeepConfig = field(default_factory=WideDeepConfig)
-    """Used when `model` is "wide_deep"."""
+    model: ModelConfig | str = "lr"
+    """Which model, and its own knobs: the name of one with its defaults, its configuration, or a
+    table with `name` in files."""
 
     epochs: int = 5
     batch_size: int = 512
@@ -30,6 +29,9 @@ class TrainConfig:
     stream, grow to `batch_size`, by doubling: at first everything is unknown, and what several
     workers find out at once is too much together. None: all steps are alike. Where logistic
     regression trains in place, serially, it changes nothing."""
+    threads: int | None = None
+    """Threads that a worker's network computes with: equal numbers give equal bits. None: all of
+    this machine's cores in process, `cpus_per_worker` on Ray."""
     seed: int = 0
     """Of initial values, shuffling and dropout."""
 
@@ -56,9 +58,12 @@ class TrainConfig:
     """For the start of workers and for each of their collectives."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", model_config(self.model))
         for knob in ("epochs", "batch_size", "num_shards", "num_workers", "progress_steps"):
             if getattr(self, knob) < 1:
                 raise ConfigError(f"{knob} must be at least 1, got {getattr(self, knob)}")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads must be at least 1, got {self.threads}")
         if self.first_batch_size is not None and self.first_batch_size < 1:
             raise ConfigError(f"first_batch_size must be at least 1, got {self.first_batch_size}")
         for knob in ("seed", "early_stopping_patience", "cpus_per_worker"):
@@ -72,9 +77,19 @@ class TrainConfig:
             raise ConfigError(f"timeout_s must be above 0, got {self.timeout_s}")
 
     @property
-    def model_config(self) -> Any:
-        """The configuration of the chosen model."""
-        return getattr(self, self.model)
+    def model_config(self) -> ModelConfig:
+        """`model`, whatever form it was given in."""
+        assert isinstance(self.model, ModelConfig)
+        return self.model
+
+    @property
+    def threads_of_worker(self) -> int:
+        """`threads`, None made a number."""
+        if self.threads is not None:
+            return self.threads
+        if self.transport == "embedded":
+            return len(os.sched_getaffinity(0))
+        return max(1, int(self.cpus_per_worker))
 
     @property
     def staleness_bound(self) -> int | None:

@@ -48,7 +48,8 @@ def train_in_place(
             step += 1
             check_inputs(prepared.batch, f"step {step}")
             with stages.timed("locate"):
-                rows = _rows_to_train(server, table.name, prepared.keys, threads)
+                keys = prepared.lookups[table.name].keys
+                rows = _rows_to_train(server, table.name, keys, threads)
             with stages.timed("compute"):
                 result = model.train_rows(prepared, rows)
             check_result(result, model, f"step {step}")

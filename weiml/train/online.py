@@ -6,7 +6,6 @@ carry all of the model to serving. It knows neither the stream nor who serves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from weiml.models import (
     pulled,
     save_model,
 )
-from weiml.models.kernels import sigmoid
 from weiml.ps import ParameterServer, unique_keys
 
 __all__ = ["OnlineTrainer", "ProgressiveMetrics"]
@@ -72,15 +70,12 @@ class OnlineTrainer:
         that their rows would start with: for embeddings, noise of the configured scale.
         """
         self._pull_dense()
-        keys = self.model.keys(batch)
-        distinct, positions = unique_keys(keys)
-        tables = [config.name for config in self.model.tables()]
-        tickets = [self._client.pull(name, distinct) for name in tables]
-        rows: Mapping[str, Rows] = {
-            name: Rows(pulled(self._client, ticket), positions)
-            for name, ticket in zip(tables, tickets, strict=True)
-        }
-        return np.asarray(sigmoid(self.model.logits(batch, rows)))
+        rows: dict[str, Rows] = {}
+        for name, keys in self.model.keys(batch).items():
+            distinct, positions = unique_keys(keys)
+            weights = pulled(self._client, self._client.pull(name, distinct))
+            rows[name] = Rows(weights, positions)
+        return np.ascontiguousarray(self.model.scores(batch, rows)[:, self.model.main_task])
 
     def learn(self, batch: Batch) -> dict[str, float]:
         """Take one step and wait until the server has it.

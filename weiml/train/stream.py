@@ -17,20 +17,19 @@ from weiml.data import BatchSource
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.models import (
-    MODELS,
     Columns,
     LogisticRegression,
+    LogisticRegressionConfig,
     Model,
     ModelFolder,
     StepResult,
-    build_model,
     save_model,
 )
 from weiml.ps import EmbeddedParameterServer, ParameterServer
 from weiml.train import worker as work
 from weiml.train.config import TrainConfig
 from weiml.train.in_place import train_in_place
-from weiml.train.trainer import make_group
+from weiml.train.trainer import make_group, make_model
 
 __all__ = ["StreamProgress", "StreamResult", "StreamTrainer"]
 
@@ -134,7 +133,7 @@ class StreamTrainer:
     @property
     def _in_place(self) -> bool:
         here = isinstance(self._server, EmbeddedParameterServer) and self.config.num_workers == 1
-        return here and issubclass(MODELS[self.config.model], LogisticRegression)
+        return here and isinstance(self.config.model_config, LogisticRegressionConfig)
 
     def _batches(self, examples: BatchSource | Iterable[Batch]) -> tuple[Iterable[Batch], Columns]:
         if isinstance(examples, BatchSource):
@@ -149,7 +148,7 @@ class StreamTrainer:
         """Return the model, with its tables on the server."""
         if self.model is None:
             config = self.config
-            self.model = build_model(config.model, config.model_config, columns, seed=config.seed)
+            self.model = make_model(config, columns)
             for table in self.model.tables():
                 self._server.create_table(table)
         return self.model
@@ -158,13 +157,12 @@ class StreamTrainer:
         if not isinstance(examples, BatchSource):
             raise ConfigError(
                 f"each worker reads its own part, so several workers, Ray and model "
-                f"{self.config.model!r} need a BatchDataset, ParquetKeys or another BatchSource; "
-                f"got {type(examples).__name__}"
+                f"{self.config.model_config.name!r} need a BatchDataset, ParquetKeys or another "
+                f"BatchSource; got {type(examples).__name__}"
             )
         config = self.config
         model = self._model_for(_columns(examples))
         spec = work.WorkerSpec(
-            model=config.model,
             model_config=config.model_config,
             columns=model.columns,
             seed=config.seed,
@@ -173,6 +171,7 @@ class StreamTrainer:
             source=examples,
             server=self._server,
             wire=config.wire,
+            threads=config.threads_of_worker,
             shuffled=False,
             dense=(model.dense_vector(), model.dense_state()),
         )

@@ -22,7 +22,15 @@ from weiml.data import BatchDataset
 from weiml.errors import ConfigError, DataError
 from weiml.features import FeatureEncoder
 from weiml.group import Group, LocalGroup, WorkerGroup
-from weiml.models import Columns, Model, ModelFolder, Predictor, build_model, save_model
+from weiml.models import (
+    Columns,
+    Model,
+    ModelFolder,
+    Predictor,
+    build_model,
+    model_class,
+    save_model,
+)
 from weiml.ps import Cut, EmbeddedParameterServer, ParameterServer
 from weiml.train import worker as work
 from weiml.train.config import TrainConfig
@@ -35,6 +43,7 @@ __all__ = [
     "Trainer",
     "check_new_folder",
     "make_group",
+    "make_model",
     "make_server",
 ]
 
@@ -206,7 +215,7 @@ class _Run:
         self.best_epoch = 0
         self._best_value: float | None = None
         self._columns = Columns(slots=train.slots, dense_names=train.dense_names)
-        self._model = self._build()
+        self._model = make_model(self.config, self._columns)
         self._share = train.num_examples // self.config.num_workers
         self._steps = 0  # in the epochs before
 
@@ -215,7 +224,6 @@ class _Run:
         for table in self._model.tables():
             self.server.create_table(table)
         spec = work.WorkerSpec(
-            model=self.config.model,
             model_config=self.config.model_config,
             columns=self._columns,
             seed=self.config.seed,
@@ -224,6 +232,7 @@ class _Run:
             source=BatchDataset.open(self.train.folder.resolve()),  # workers may run elsewhere
             server=self.server,
             wire=self.config.wire,
+            threads=self.config.threads_of_worker,
         )
         self.group.execute(work.start_worker, spec)
 
@@ -328,10 +337,16 @@ class _Run:
         )
         self.best_epoch = epoch + 1
 
-    def _build(self) -> Model:
-        return build_model(
-            self.config.model, self.config.model_config, self._columns, seed=self.config.seed
-        )
+
+def make_model(config: TrainConfig, columns: Columns) -> Model:
+    """Make the driver's copy of the model that a configuration asks for."""
+    return build_model(
+        config.model_config.name,
+        config.model_config,
+        columns,
+        seed=config.seed,
+        threads=config.threads_of_worker,
+    )
 
 
 def make_server(config: TrainConfig, *, name: str | None = None) -> ParameterServer:
@@ -361,7 +376,7 @@ def make_group(config: TrainConfig, *, embedded: bool) -> Group:
         return LocalGroup(config.num_workers)
     return WorkerGroup.create(
         config.num_workers,
-        backend="none" if config.model == "lr" else "gloo",
+        backend="gloo" if model_class(config.model_config.name).has_dense else "none",
         cpus_per_worker=config.cpus_per_worker,
         timeout_s=config.timeout_s,
     )

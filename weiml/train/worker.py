@@ -21,7 +21,15 @@ from weiml.data import BatchSource, read_ahead
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.group import WorkerContext
-from weiml.models import Columns, Fetch, Model, Prepared, StepResult, build_model
+from weiml.models import (
+    Columns,
+    Fetch,
+    Model,
+    ModelConfig,
+    Prepared,
+    StepResult,
+    build_model,
+)
 from weiml.ps import Client, ParameterServer
 from weiml.ps.wire import WireConfig
 
@@ -43,8 +51,7 @@ __all__ = [
 class WorkerSpec:
     """What a worker needs to begin; travels to its process."""
 
-    model: str
-    model_config: Any
+    model_config: ModelConfig
     columns: Columns
     seed: int
     batch_size: int
@@ -58,6 +65,8 @@ class WorkerSpec:
     """What `dense_part` gave, to go on from; None: as the seed says."""
     first_batch_size: int | None = None
     """See `TrainConfig`."""
+    threads: int = 1
+    """That the worker's network computes with."""
 
 
 class ChunkResult(NamedTuple):
@@ -89,7 +98,12 @@ class _Worker:
 def start_worker(context: WorkerContext, spec: WorkerSpec) -> None:
     """Build the worker's model and connect it to the servers."""
     model = build_model(
-        spec.model, spec.model_config, spec.columns, seed=spec.seed, rank=context.rank
+        spec.model_config.name,
+        spec.model_config,
+        spec.columns,
+        seed=spec.seed,
+        rank=context.rank,
+        threads=spec.threads,
     )
     if spec.dense is not None:
         model.set_dense_vector(spec.dense[0])

@@ -8,7 +8,6 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-
 from weiml.models.serial_ftrl import (
     OthersShare,
     ftrl_pass,
@@ -16,6 +15,7 @@ from weiml.models.serial_ftrl import (
     row_addresses,
     settling_count,
 )
+
 from weiml.ps.kernels import ftrl_step, ftrl_weight
 from weiml.ps.rows.store import RowStore
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from weiml.models.network import DenseNetwork
 
 from weiml.errors import DataError
-from weiml.models.network import DenseNetwork
 
 
 def make(**values: float) -> DenseNetwork:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numba
 import numpy as np
@@ -22,16 +22,17 @@ import numpy as np
 from weiml.features import Batch, Cross, CrossGroups, with_crosses
 from weiml.features.spec import check_crosses
 from weiml.hashing import hash_key
-from weiml.models.base import Columns, Model, Rows, StepResult, TrainingStep, register_model
-from weiml.models.fetch import Fetch, Prepared
+from weiml.models.base import Columns, Model, Rows, StepResult
+from weiml.models.fetch import Fetch, Lookup, Prepared
 from weiml.models.kernels import linear_sums
-from weiml.models.serial_ftrl import (
+from weiml.models.linear.serial_ftrl import (
     OthersShare,
     ftrl_pass,
     joint_differences,
     row_addresses,
     settling_count,
 )
+from weiml.models.registry import ModelConfig, register_model
 from weiml.ps import FTRL, Client, TableConfig, unique_keys
 
 __all__ = ["LogisticRegression", "LogisticRegressionConfig"]
@@ -41,9 +42,10 @@ _OFTEN = 1 / 16  # of the count at which a row is taken to settle in a batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogisticRegressionConfig:
+class LogisticRegressionConfig(ModelConfig):
     """FTRL's parameters; see `weiml.ps.FTRL`. And of the table, see `weiml.ps.TableConfig`."""
 
+    name: Literal["lr"] = "lr"
     optimizer: FTRL = field(default_factory=lambda: FTRL(alpha=0.05, beta=1.0, l1=0.0, l2=1.0))
     expected_rows: int = 0
     """About how many different keys there will be, if that is known."""
@@ -62,12 +64,13 @@ class LogisticRegression(Model):
     config_class = LogisticRegressionConfig
     config: LogisticRegressionConfig
 
-    def __init__(self, config: Any, columns: Columns, *, seed: int = 0, rank: int = 0) -> None:
-        super().__init__(config, columns, seed=seed, rank=rank)
+    def __init__(self, config: Any, columns: Columns, **options: Any) -> None:
+        super().__init__(config, columns, **options)
         names = [hash_key("weiml.bias", None)]
         names += [hash_key("weiml.dense", name) for name in columns.dense_names]
         self._own_keys = np.array(names, np.uint64)
         self._others: OthersShare | None = None
+        self._learned = np.empty(0, np.uint64), np.empty((0, 2), np.float32)
         grouped = (cross for groups in self.config.cross_groups for cross in groups.crosses)
         self._crosses = (*self.config.crosses, *grouped)
         check_crosses(self._crosses, columns.slots)
@@ -83,10 +86,10 @@ class LogisticRegression(Model):
         )
         return (table,)
 
-    def keys(self, batch: Batch) -> np.ndarray:
+    def keys(self, batch: Batch) -> Mapping[str, np.ndarray]:
         """See `Model.keys`: for each example the bias, the dense columns, then its slots' keys."""
         crossed = with_crosses(batch, self._crosses)
-        return np.asarray(_with_own_keys(self._own_keys, crossed.keys, _starts(crossed)))
+        return {TABLE: np.asarray(_with_own_keys(self._own_keys, crossed.keys, _starts(crossed)))}
 
     def logits(self, batch: Batch, rows: Mapping[str, Rows]) -> np.ndarray:
         """See `Model.logits`."""
@@ -100,39 +103,48 @@ class LogisticRegression(Model):
         self.check(batch)
         crossed = with_crosses(batch, self._crosses)
         distinct, positions = unique_keys(crossed.keys)
-        return Prepared(crossed, np.concatenate([self._own_keys, distinct]), positions)
+        keys = np.concatenate([self._own_keys, distinct])
+        return Prepared(crossed, {TABLE: Lookup(keys, positions, crossed.values, crossed.offsets)})
 
     def fetch(self, client: Client, prepared: Prepared, *, ahead: int = 0) -> Fetch:
         """See `Model.fetch`; rows are pulled as state."""
-        ticket = client.pull(TABLE, prepared.keys, what="state", ahead=ahead)
+        keys = prepared.lookups[TABLE].keys
+        ticket = client.pull(TABLE, keys, what="state", ahead=ahead)
         return Fetch(prepared=prepared, tickets={TABLE: ticket})
 
-    def step(
-        self, client: Client, batch: Batch | Fetch, *, missed_by: Fetch | None = None
-    ) -> TrainingStep:
-        """See `Model.step`; there is no dense part, so it yields nothing."""
-        fetch = self._fetched(client, batch)
+    def compute(self, client: Client, fetch: Fetch) -> StepResult:
+        """See `Model.compute`."""
         state = self._rows(client, fetch, TABLE)
         with self.stages.timed("mend"):
-            fetch.mend(state)
+            fetch.mend(TABLE, state)
         with self.stages.timed("compute"):
             before = state.copy()
             result = self.train_rows(fetch.prepared, row_addresses(state))
             differences = self._differences(client, fetch.prepared, before, state)
+        self._learned = fetch.prepared.lookups[TABLE].keys, differences
+        return result
+
+    def push(self, client: Client, *, missed_by: Fetch | None = None) -> None:
+        """See `Model.push`: differences of state."""
         if missed_by is not None:
             # Asked for before the push, it could still act after it, and then be mended twice.
             with self.stages.timed("pull"):
                 missed_by.tickets[TABLE].wait()
         with self.stages.timed("push"):
-            keys = fetch.prepared.keys
-            client.push(TABLE, keys, differences, what="differences")
+            client.push(TABLE, *self._learned, what="differences")
         if missed_by is not None:
-            missed_by.missed.append((keys, differences))
-        yield from ()
-        return result
+            missed_by.missed.append(self._learned)
+
+    def worker_state(self) -> dict[str, np.ndarray]:
+        """See `Model.worker_state`: what the worker knows of the others."""
+        return {} if self._others is None else self._others.state()
+
+    def set_worker_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """See `Model.set_worker_state`."""
+        self._others = OthersShare.of(state) if state else None
 
     def train_rows(self, prepared: Prepared, rows: np.ndarray) -> StepResult:
-        """Train serially on rows (z, n) in place: int64 (m,) addresses for ``prepared.keys``.
+        """Train serially on rows (z, n) in place: int64 (m,) addresses for the lookup's keys.
 
         The bits do not depend on how the examples are cut into batches.
         """
@@ -141,7 +153,7 @@ class LogisticRegression(Model):
         loss = ftrl_pass(
             rows[:own],
             rows[own:],
-            prepared.positions,
+            prepared.lookups[TABLE].positions,
             batch.dense,
             batch.values,
             _starts(batch),
@@ -161,13 +173,14 @@ class LogisticRegression(Model):
         if self._others is None:
             self._others = OthersShare(workers)
         own = len(self._own_keys)
+        lookup = prepared.lookups[TABLE]
         counts = np.full(len(before), len(prepared.batch), np.int64)
-        counts[own:] = np.bincount(prepared.positions, minlength=len(before) - own)
+        counts[own:] = np.bincount(lookup.positions, minlength=len(before) - own)
         scalars = self.config.optimizer.scalars
         settling = settling_count(float(scalars[0]), workers)
         often = np.flatnonzero(counts > settling * _OFTEN)
         others = np.full(len(before), workers - 1, np.float32)
-        others[often] = self._others.observe(prepared.keys[often], before[often], after[often])
+        others[often] = self._others.observe(lookup.keys[often], before[often], after[often])
         return np.asarray(
             joint_differences(before, after, counts, others, np.float32(settling), *scalars)
         )

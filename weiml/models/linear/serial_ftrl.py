@@ -8,6 +8,8 @@ before it left.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Self
 
 import numba
 import numpy as np
@@ -182,6 +184,24 @@ class OthersShare:
         self._left = np.empty(0, np.float32)  # n when the worker last had the row
         self._own = np.empty(0, np.float32)  # how much of it was its own last step
         self._share = np.empty(0, np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what it knows, for `of`."""
+        return {
+            "alike": np.array([self._alike]),
+            "keys": self._keys,
+            "left": self._left,
+            "own": self._own,
+            "share": self._share,
+        }
+
+    @classmethod
+    def of(cls, state: Mapping[str, np.ndarray]) -> Self:
+        """Return what gave this `state`."""
+        others = cls(round(float(state["alike"][0])) + 1)
+        others._keys, others._left = state["keys"], state["left"]
+        others._own, others._share = state["own"], state["share"]
+        return others
 
     def observe(self, keys: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Return r of `joint_differences` for distinct keys uint64 (k,): float32 (k,).

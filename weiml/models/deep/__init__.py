@@ -1,0 +1,10 @@
+"""Networks over embeddings. Importing this loads torch; `weiml.models` does so when it must."""
+
+from __future__ import annotations
+
+from weiml.models.deep.base import DeepModel
+from weiml.models.deep.config import DeepConfig
+from weiml.models.deep.inputs import Inputs, NetworkShape
+from weiml.models.deep.network import Network, torch_threads
+
+__all__ = ["DeepConfig", "DeepModel", "Inputs", "Network", "NetworkShape", "torch_threads"]

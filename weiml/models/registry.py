@@ -1,0 +1,92 @@
+"""Models by name. A model's module is imported when it is first used, so that listing is cheap.
+
+A configuration file says ``name = "dnn"`` in its model table; the other keys are the model's own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from weiml.config import from_mapping, nearest
+from weiml.errors import ConfigError
+
+if TYPE_CHECKING:
+    from weiml.models.base import Model
+
+__all__ = ["MODELS", "ModelConfig", "model_class", "model_config", "register_model"]
+
+M = TypeVar("M", bound="type[Model]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What all models' configurations have: the model's name."""
+
+    name: str = ""
+
+    @classmethod
+    def __from_config__(cls, value: Any, where: str) -> Self:
+        """Build the configuration that a file or a keyword gives; see `weiml.config`."""
+        config = model_config(value, where=where)
+        if not isinstance(config, cls):
+            raise ConfigError(f"{where} must be a {cls.__name__}, got {config!r}")
+        return config
+
+
+MODELS: dict[str, str | type[Model]] = {
+    "dnn": "weiml.models.deep.dnn:DNN",
+    "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
+    "wide_deep": "weiml.models.deep.wide_deep:WideDeep",
+}
+"""The class of each model, or ``module:class`` where it is."""
+
+
+def register_model(cls: M) -> M:
+    """Class decorator: make a model of the user's known under its ``name``, in this process.
+
+    Raises:
+        ConfigError: another model has that name.
+    """
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    if MODELS.setdefault(cls.name, cls) not in (cls, path):
+        raise ConfigError(f"model {cls.name!r} is registered already, as {MODELS[cls.name]!r}")
+    return cls
+
+
+def model_class(name: str) -> type[Model]:
+    """Return the model of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"unknown model {name!r}{nearest(name, MODELS)}")
+    found = MODELS[name]
+    if isinstance(found, str):
+        module, _, attribute = found.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        MODELS[name] = found
+    return found
+
+
+def model_config(value: Any, *, where: str = "model") -> ModelConfig:
+    """Return a model's configuration: `value` itself, a name's defaults, or what a mapping says.
+
+    Raises:
+        ConfigError: the name or a key is unknown, or a value does not fit.
+    """
+    if isinstance(value, ModelConfig):
+        return value
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise ConfigError(
+            f'{where} must be a table with the model\'s name, such as {{name = "wide_deep"}}, got '
+            f"{value!r}; models: {', '.join(sorted(MODELS))}"
+        )
+    config = from_mapping(model_class(value["name"]).config_class, value, where=where)
+    assert isinstance(config, ModelConfig)
+    return config
