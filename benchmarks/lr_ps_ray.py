@@ -70,8 +70,7 @@ class Ours(NamedTuple):
 def ours(parquet: Path, workers: int, clock: Clock) -> Ours:
     """Train on `workers` workers and as many shards."""
     settings = {
-        "model": "lr",
-        "lr": {"optimizer": {"alpha": 0.1, "beta": 1.0, "l1": 0.0, "l2": 0.0}},
+        "model": {"name": "lr", "optimizer": {"alpha": 0.1, "beta": 1.0, "l1": 0.0, "l2": 0.0}},
         "batch_size": clock.tick_size // workers,
         "first_batch_size": FIRST_BATCH,
         "wire": {"key_cache_mib": 64.0},  # a push has the keys of its pull

@@ -35,8 +35,7 @@ class Ours:
     def __init__(self, parquet: Path, expected_rows: int) -> None:
         self._parquet = parquet
         self._config = TrainConfig(
-            model="lr",
-            lr=LogisticRegressionConfig(optimizer=RULE, expected_rows=expected_rows),
+            model=LogisticRegressionConfig(optimizer=RULE, expected_rows=expected_rows),
             batch_size=16_384,
             progress_steps=10**9,
         )

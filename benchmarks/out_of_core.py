@@ -106,8 +106,7 @@ def _batches(generator: ClickGenerator, best: BestScores) -> Iterator[Batch]:
 
 def _train(dataset: BatchDataset) -> Any:
     config = TrainConfig(
-        model="lr",
-        lr=LogisticRegressionConfig(optimizer=FTRL(alpha=0.05, beta=1.0, l1=0.0, l2=1.0)),
+        model=LogisticRegressionConfig(optimizer=FTRL(alpha=0.05, beta=1.0, l1=0.0, l2=1.0)),
         batch_size=BATCH,
         progress_steps=1000,
     )

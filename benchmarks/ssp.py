@@ -119,8 +119,8 @@ class HeldOut:
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self._model = LogisticRegression(MODEL, Columns.of(batch))
-        self._keys, self._positions = unique_keys(self._model.keys(batch))
         (self._table,) = self._model.tables()
+        self._keys, self._positions = unique_keys(self._model.keys(batch)[self._table.name])
 
     def create_table(self, server: ParameterServer) -> None:
         """Create the model's table."""
@@ -157,7 +157,6 @@ def train(staleness: int | None, parquet: Path, held_out: HeldOut, slow: np.ndar
     ):
         held_out.create_table(server)
         spec = work.WorkerSpec(
-            model="lr",
             model_config=MODEL,
             columns=Columns(slots=source.slots, dense_names=()),
             seed=0,

@@ -162,7 +162,7 @@ def _held_out_loss(model: Model, server: EmbeddedParameterServer, source: Parque
     client = server.client()
     total = 0.0
     for batch in source.iter_batches(8192):
-        distinct, positions = unique_keys(model.keys(batch))
+        distinct, positions = unique_keys(next(iter(model.keys(batch).values())))
         rows = {
             table.name: Rows(client.wait(client.pull(table.name, distinct)), positions)
             for table in model.tables()

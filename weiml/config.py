@@ -17,7 +17,14 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from weiml.errors import ConfigError
 
-__all__ = ["from_mapping", "load_config", "nearest", "parse_overrides", "to_mapping"]
+__all__ = [
+    "from_mapping",
+    "lay_over",
+    "load_config",
+    "nearest",
+    "parse_overrides",
+    "to_mapping",
+]
 
 C = TypeVar("C")
 
@@ -45,6 +52,8 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
             value = text
         branch = tree
         for key in keys[:-1]:
+            if isinstance(branch.get(key), str):
+                branch[key] = {"name": branch[key]}
             branch = branch.setdefault(key, {})
             if not isinstance(branch, dict):
                 raise ConfigError(f"override {override!r} goes below a value set by another one")
@@ -87,7 +96,7 @@ def from_mapping(
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     hints = _hints_of(cls)
     arguments: dict[str, Any] = {}
-    for key, value in _merge(mapping, parse_overrides(overrides)).items():
+    for key, value in lay_over(mapping, parse_overrides(overrides)).items():
         if key not in fields:
             raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, fields)}")
         arguments[key] = _convert(value, hints[key], f"{where}: {key}")
@@ -129,12 +138,17 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+def lay_over(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `top` over `base`, table by table. A name stands for the table ``{"name": name}``."""
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, str):
+            below = {"name": below}
+        if isinstance(below, Mapping) and value == below.get("name"):
+            continue  # the one that is there already, whatever else its table says
         both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        merged[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
+        merged[key] = lay_over(below, value) if both else value  # type: ignore[arg-type]
     return merged
 
 

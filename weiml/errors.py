@@ -9,6 +9,7 @@ __all__ = [
     "ClusterError",
     "ConfigError",
     "DataError",
+    "DivergedError",
     "FetchError",
     "FlowError",
     "ParameterServerError",
@@ -28,6 +29,10 @@ class ConfigError(WeimlError, ValueError):
 
 class DataError(WeimlError, ValueError):
     """Data is missing, malformed or of the wrong type; the message names file, line or column."""
+
+
+class DivergedError(ConfigError):
+    """Training left the finite: the message names the step, the examples and what to go back to."""
 
 
 class FetchError(WeimlError, OSError):

@@ -25,7 +25,7 @@ model = "lr"
 epochs = 1
 batch_size = 200
 
-[space."lr.optimizer.alpha"]
+[space."model.optimizer.alpha"]
 type = "float"
 low = 0.01
 high = 1.0
@@ -58,7 +58,7 @@ def test_a_search_ends_with_a_configuration_and_goes_on(
     values = [trial["value"] for trial in first["trials"]]
     assert first["best_value"] == min(values)
     best = from_mapping(TrainConfig, first["config"])
-    assert best.model == "lr"
+    assert best.model_config.name == "lr"
     saved = json.loads((output / "best.json").read_text())
     assert saved["params"] == first["best_params"]
     second = tune(features, output, plan, "--trials", "3")
@@ -71,7 +71,7 @@ def test_a_search_ends_with_a_configuration_and_goes_on(
     [
         ("absent.toml", None, "absent.toml does not exist"),
         ("bad.toml", "objective = ", "bad.toml is not valid TOML"),
-        ("odd.toml", PLAN.replace("lr.optimizer.alpha", "lr.optimizer.alfa"), "alfa"),
+        ("odd.toml", PLAN.replace("model.optimizer.alpha", "model.optimizer.alfa"), "alfa"),
         ("none.toml", PLAN.replace("train.validation", "train.validaton"), "train.validation"),
     ],
 )

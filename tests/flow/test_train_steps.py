@@ -33,14 +33,16 @@ def with_data(flow: FlowBuilder) -> None:
     node.output("test", "test.batches", seed=3)
 
 
-SMALL = ("epochs=2", "batch_size=128", "wide_deep.hidden=[16]", "wide_deep.embedding_dim=4")
+SMALL = ("epochs=2", "batch_size=128")
+MODELS = {"lr": (), "wide_deep": ("model.hidden=[16]", "model.embedding_dim=4")}
 
 
 def training_flow(*, engine: str = "python", transport: str = "embedded") -> Flow:
     flow = FlowBuilder("train", steps=("weiml.flow.train_steps",), seed=3)
     with_data(flow)
-    for model in ("lr", "wide_deep"):
-        overrides = (*SMALL, f"model={model}", f"transport={transport}", "cpus_per_worker=0.5")
+    for model, knobs in MODELS.items():
+        overrides = (*SMALL, f"model={model}", *knobs, f"transport={transport}")
+        overrides = (*overrides, "cpus_per_worker=0.5", "threads=1")
         node = flow.node(model, engine=engine, preid="data")
         node.output("model", "train.fit", ("data.train", "data.validation"), overrides=overrides)
     node = flow.node("evaluation", preid=("data", "lr", "wide_deep"))
@@ -121,11 +123,13 @@ def test_the_winner_of_a_search_is_trained(run: Run) -> None:
     flow.node("search").output("result", "test.tuned")
     node = flow.node("fit", preid="data,search")
     inputs = ("data.train", "data.validation", "search.result")
-    node.output("model", "train.fit", inputs, overrides=("lr.optimizer.alpha=0.2",))
+    node.output(
+        "model", "train.fit", inputs, overrides=("model.name=lr", "model.optimizer.alpha=0.2")
+    )
     result, _ = run(flow.build())
     config = ModelFolder.open(result.artifact("fit.model")).manifest["about"]["config"]
     assert config["batch_size"] == 200
-    assert config["lr"]["optimizer"]["alpha"] == 0.2
+    assert config["model"]["optimizer"]["alpha"] == 0.2
     broken = FlowBuilder("broken", steps=("weiml.flow.train_steps",))
     with_data(broken)
     inputs = ("data.train", "data.validation", "data.test")

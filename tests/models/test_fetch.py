@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.models.conftest import make_batch
 from weiml.models import Columns, LogisticRegression, LogisticRegressionConfig
-from weiml.models.fetch import Fetch, Prepared
+from weiml.models.fetch import Fetch, Lookup, Prepared
 from weiml.ps import EmbeddedParameterServer
 
 KEYS = st.lists(st.integers(0, 40).map(lambda n: n * 2**58 + n), max_size=30, unique=True)
@@ -20,7 +20,9 @@ def test_every_missed_push_is_added_once(
     keys: list[int], pushes: list[list[int]], seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    prepared = Prepared(make_batch(1), np.array(keys, np.uint64), np.empty(0, np.int32))
+    nothing = np.empty(0, np.int32)
+    lookup = Lookup(np.array(keys, np.uint64), nothing, None, nothing)
+    prepared = Prepared(make_batch(1), {"linear": lookup})
     fetch = Fetch(prepared=prepared, tickets={})
     state = rng.standard_normal((len(keys), 2)).astype(np.float32)
     expected = dict(zip(keys, state.copy(), strict=True))
@@ -30,10 +32,10 @@ def test_every_missed_push_is_added_once(
         for key, difference in zip(pushed, differences, strict=True):
             if key in expected:
                 expected[key] = expected[key] + difference
-    fetch.mend(state)
+    fetch.mend("linear", state)
     assert all((row == expected[key]).all() for key, row in zip(keys, state, strict=True))
     again = state.copy()
-    fetch.mend(state)
+    fetch.mend("linear", state)
     np.testing.assert_array_equal(state, again)
 
 

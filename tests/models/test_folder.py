@@ -13,7 +13,7 @@ import pytest
 from tests.models.conftest import make_batch
 from weiml.errors import DataError, ParameterServerError
 from weiml.features import Categorical, FeatureEncoder, FeatureSpec
-from weiml.models import MODELS, Columns, Model, ModelFolder, build_model, save_model
+from weiml.models import Columns, Model, ModelFolder, build_model, save_model
 from weiml.ps import EmbeddedParameterServer
 
 Trained = Callable[..., tuple[Model, EmbeddedParameterServer]]
@@ -42,7 +42,7 @@ def encoder() -> FeatureEncoder:
     return FeatureEncoder(spec).fit(pa.table({"user": [1, 2]}))
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", ["lr", "wide_deep"])
 def test_all_of_a_model_comes_back(name: str, tmp_path: Path, encoder: FeatureEncoder) -> None:
     model, server = trained(name)
     saved = save_model(tmp_path / "m", model, server, encoder=encoder, about={"note": "first"})
@@ -68,7 +68,7 @@ def test_all_of_a_model_comes_back(name: str, tmp_path: Path, encoder: FeatureEn
         assert other.status()["rows"] == server.status()["rows"]
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", ["lr", "wide_deep"])
 def test_equal_models_have_equal_ids(name: str, tmp_path: Path) -> None:
     first = save_model(tmp_path / "a", *trained(name))
     second = save_model(tmp_path / "b", *trained(name, num_shards=3))
@@ -96,7 +96,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["tables/wide.arrow", "tables/embedding.arrow", "dense.safetensors"]
+    "file", ["tables/linear.arrow", "tables/embedding.arrow", "dense.safetensors"]
 )
 def test_damaged_and_missing_files_are_named(tmp_path: Path, file: str) -> None:
     save_model(tmp_path / "m", *trained("wide_deep"))

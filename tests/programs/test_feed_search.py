@@ -29,7 +29,7 @@ def data(tmp_path: Path) -> list[str]:
 @pytest.mark.usefixtures("ray_session")
 def test_searches_and_goes_on(tmp_path: Path, data: list[str]) -> None:
     arguments = [*data, "--folder", str(tmp_path / "searches"), "--name", "small"]
-    small = ["--set", "options.base.epochs=1", "--set", "options.base.wide_deep.hidden=[8]"]
+    small = ["--set", "options.base.epochs=1", "--set", "options.base.model.hidden=[8]"]
     first = CliRunner().invoke(
         feed_search.app, [*arguments, *small, "--set", "search.trials=1"], catch_exceptions=False
     )
@@ -43,8 +43,8 @@ def test_searches_and_goes_on(tmp_path: Path, data: list[str]) -> None:
     )
     assert "1 trials done before, 1 to run" in second.output
     best = json.loads(second.stdout)
-    assert best["config"]["wide_deep"]["hidden"] == [8]
-    assert best["config"]["wide_deep"]["lr"] == best["params"]["wide_deep.lr"]
+    assert best["config"]["model"]["hidden"] == [8]
+    assert best["config"]["model"]["lr"] == best["params"]["model.lr"]
 
 
 def test_says_what_is_missing(tmp_path: Path, data: list[str]) -> None:

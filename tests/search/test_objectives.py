@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from weiml.errors import ConfigError
+from weiml.models import WideDeepConfig
 from weiml.search import Bowl, TrainValidation
 
 Data = tuple[Path, Path]
@@ -31,13 +32,13 @@ def test_bowl_reports_a_falling_curve() -> None:
 
 def test_trains_with_the_parameters_of_the_trial(data: Data) -> None:
     base = {"model": "lr", "epochs": 2, "batch_size": 100}
-    metrics = objective(data, base=base)({"lr.optimizer.alpha": 0.1}, refuse)
+    metrics = objective(data, base=base)({"model.optimizer.alpha": 0.1}, refuse)
     assert metrics["auc"] > 0.8
     assert 0.3 < metrics["log_loss"] < 0.55
     assert metrics["examples"] == 1000
-    slow = objective(data, base=base)({"lr.optimizer.alpha": 1e-5}, refuse)
+    slow = objective(data, base=base)({"model.optimizer.alpha": 1e-5}, refuse)
     assert slow["log_loss"] > metrics["log_loss"] + 0.05
-    again = objective(data, base=base)({"lr.optimizer.alpha": 0.1}, refuse)
+    again = objective(data, base=base)({"model.optimizer.alpha": 0.1}, refuse)
     assert again == metrics
 
 
@@ -52,13 +53,13 @@ def test_less_data_is_the_most_recent(data: Data) -> None:
 def test_file_then_base_then_parameters(data: Data, tmp_path: Path) -> None:
     file = tmp_path / "model.toml"
     file.write_text('model = "wide_deep"\ntransport = "ray"\nepochs = 9\nbatch_size = 64\n')
-    made = objective(data, config=file, base={"epochs": 3, "wide_deep": {"dropout": 0.1}})
+    made = objective(data, config=file, base={"epochs": 3, "model": {"dropout": 0.1}})
     file.unlink()
-    config = made.train_config({"wide_deep.lr": 0.5, "wide_deep.hidden": (8, 4)})
-    assert (config.model, config.batch_size, config.epochs) == ("wide_deep", 64, 3)
-    assert (config.wide_deep.lr, config.wide_deep.dropout) == (0.5, 0.1)
-    tree = made.configuration({"wide_deep.hidden": (8, 4)})
-    assert (tree["transport"], tree["wide_deep"]["hidden"]) == ("ray", [8, 4])
+    config = made.train_config({"model.lr": 0.5, "model.hidden": (8, 4)})
+    assert (config.batch_size, config.epochs) == (64, 3)
+    assert config.model == WideDeepConfig(lr=0.5, dropout=0.1, hidden=(8, 4))
+    tree = made.configuration({"model.hidden": (8, 4)})
+    assert (tree["transport"], tree["model"]["hidden"]) == ("ray", [8, 4])
     assert pickle.loads(pickle.dumps(made)) == made
 
 
@@ -77,7 +78,7 @@ def test_refuses_before_any_trial(data: Data, options: dict[str, Any], message: 
 
 def test_unknown_parameter_names_the_nearest(data: Data) -> None:
     with pytest.raises(ConfigError, match="did you mean 'lr'"):
-        objective(data).train_config({"wide_deep.lrr": 0.5})
+        objective(data, base={"model": "wide_deep"}).train_config({"model.lrr": 0.5})
 
 
 def test_paths_do_not_depend_on_the_folder(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:

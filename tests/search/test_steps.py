@@ -18,7 +18,7 @@ trials = 3
 model = "lr"
 epochs = 1
 batch_size = 200
-[space."lr.optimizer.alpha"]
+[space."model.optimizer.alpha"]
 type = "float"
 low = 1e-4
 high = 1e-1
@@ -67,7 +67,9 @@ def test_a_search_in_a_flow(tmp_path: Path, data: tuple[Path, Path], home: Path)
     found = SearchResult.load(folder)
     best = json.loads((folder / "best.json").read_text())
     assert len(found.trials) == 3
-    assert best["config"]["lr"]["optimizer"]["alpha"] == found.best_params["lr.optimizer.alpha"]
+    assert (
+        best["config"]["model"]["optimizer"]["alpha"] == found.best_params["model.optimizer.alpha"]
+    )
     reports = result.reports["search"]
     assert reports["best_value"] == found.best_value
     assert reports["trials"] == {"complete": 3}

@@ -31,7 +31,7 @@ from weiml.features import (
     SparseBinary,
     Text,
 )
-from weiml.models import LogisticRegressionConfig, WideDeepConfig
+from weiml.models import WideDeepConfig
 from weiml.serving import Endpoint, ScalingConfig, ServingConfig, deploy
 from weiml.train import TrainConfig, Trainer
 
@@ -91,10 +91,9 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
     write_batches([encoder.encode(train)], folder / "train", encoder=encoder)
     dataset = BatchDataset.open(folder / "train")
     configs = {
-        "lr": TrainConfig(model="lr", lr=LogisticRegressionConfig(), epochs=1),
+        "lr": TrainConfig(model="lr", epochs=1),
         "wide_deep": TrainConfig(
-            model="wide_deep",
-            wide_deep=WideDeepConfig(hidden=(16, 8), embedding_dim=4),
+            model=WideDeepConfig(hidden=(16, 8), embedding_dim=4),
             epochs=1,
             num_shards=2,
         ),

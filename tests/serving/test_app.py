@@ -122,8 +122,9 @@ def delta_for(feed: Any, model: str, total: int, weight: float) -> Delta:
     """Set the first table's rows of all keys of user 7's candidates to a weight."""
     predictor = Predictor.load(feed.models[model])
     rows = FeatureView.load(feed.view).rows(7, ITEMS, NOW)
-    keys = np.unique(predictor.model.keys(predictor.encoder.encode(rows, labels=False)))
     table = predictor.model.tables()[0]
+    batch = predictor.encoder.encode(rows, labels=False)
+    keys = np.unique(predictor.model.keys(batch)[table.name])
     values = np.full((len(keys), table.dim), weight, np.float32)
     return Delta(
         since=Cut.zero(), cut=Cut((total,)), tables={table.name: (keys, values)}, vectors={}

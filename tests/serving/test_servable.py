@@ -177,8 +177,8 @@ def test_loading_names_what_is_missing(feed: Any, tmp_path: Any) -> None:
 def test_a_delta_changes_one_model_and_its_version(servable: Servable) -> None:
     before = {name: servable.score(name, 7, [1, 2, 3], NOW) for name in servable.models}
     predictor = servable._predictors["lr"]
-    keys = np.unique(predictor.model.keys(_batch(servable, [1, 2, 3])))
     (table,) = predictor.model.tables()
+    keys = np.unique(predictor.model.keys(_batch(servable, [1, 2, 3]))[table.name])
     rows = {table.name: (keys, np.full((len(keys), table.dim), 0.5, np.float32))}
     servable.apply_delta("lr", Delta(since=Cut.zero(), cut=Cut((99,)), tables=rows, vectors={}))
     after = {name: servable.score(name, 7, [1, 2, 3], NOW) for name in servable.models}

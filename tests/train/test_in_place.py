@@ -10,7 +10,7 @@ import pytest
 from tests.models.conftest import make_batch
 from weiml.errors import ConfigError, DataError, ParameterServerError
 from weiml.models import Columns, LogisticRegression, LogisticRegressionConfig
-from weiml.models.serial_ftrl import row_addresses
+from weiml.models.linear.serial_ftrl import row_addresses
 from weiml.ps import FTRL, EmbeddedParameterServer
 from weiml.train.in_place import train_in_place
 
@@ -26,9 +26,10 @@ def serially() -> tuple[dict[int, list[float]], float]:
     """Return each key's state after one pass over rows in a plain array, and the loss."""
     model = new_model()
     prepared = model.prepare(BATCH)
-    state = np.zeros((len(prepared.keys), 2), np.float32)
+    keys = prepared.lookups["linear"].keys
+    state = np.zeros((len(keys), 2), np.float32)
     loss = model.train_rows(prepared, row_addresses(state)).loss
-    return dict(zip(prepared.keys.tolist(), state.tolist(), strict=True)), loss
+    return dict(zip(keys.tolist(), state.tolist(), strict=True)), loss
 
 
 @pytest.mark.parametrize(("batch_size", "num_shards"), [(500, 1), (500, 3), (37, 1), (1, 2)])
@@ -77,7 +78,7 @@ def test_what_changed_is_in_the_next_delta() -> None:
         part = BATCH.slice(300, 310)
         list(train_in_place(model, server, [part]))
         changed, weights = client.delta(cut).tables["linear"]
-        assert set(changed.tolist()) == set(model.keys(part).tolist())
+        assert set(changed.tolist()) == set(model.keys(part)["linear"].tolist())
         now = client.wait(client.pull("linear", changed))
     np.testing.assert_array_equal(weights, now)
 

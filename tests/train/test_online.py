@@ -18,8 +18,9 @@ from weiml.train import OnlineTrainer, ProgressiveMetrics, TrainConfig, Trainer
 
 
 def train(model: str, sets: Sets, folder: Path) -> Path:
-    small = {"hidden": [16], "embedding_dim": 4, "wide": {"alpha": 0.5}}
-    values = {"model": model, "epochs": 1, "wide_deep": small, "batch_size": 128}
+    small = {"hidden": [16], "embedding_dim": 4, "linear": {"alpha": 0.5}}
+    knobs = small if model == "wide_deep" else {}
+    values = {"model": {"name": model, **knobs}, "epochs": 1, "batch_size": 128}
     return Trainer(from_mapping(TrainConfig, values)).fit(sets.train).save(folder).path
 
 

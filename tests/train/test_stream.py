@@ -20,8 +20,9 @@ from weiml.train import StreamResult, StreamTrainer, TrainConfig, make_server
 SMALL = {"hidden": [16, 8], "embedding_dim": 4}
 
 
-def config(model: str = "lr", **values: Any) -> TrainConfig:
-    fields = {"model": model, "wide_deep": SMALL, "batch_size": 128, "seed": 5}
+def config(model: Any = "lr", **values: Any) -> TrainConfig:
+    table = {"name": model, **SMALL} if model == "wide_deep" else model
+    fields = {"model": table, "batch_size": 128, "seed": 5, "threads": 1}
     return from_mapping(TrainConfig, fields | {"cpus_per_worker": 0.5} | values)
 
 
@@ -110,9 +111,10 @@ def test_wrong_use_is_named(sets: Sets, tmp_path: Path) -> None:
 def test_many_workers_with_large_batches_do_not_diverge(tmp_path: Path) -> None:
     # The bias and two columns are in every example; each worker alone brings them to their place.
     examples = write_batches([make_batch(4096, seed) for seed in range(8)], tmp_path / "examples")
+    table = {"name": "lr", "optimizer": {"alpha": 0.3}}
     loss = {}
     for workers in (1, 4):
-        settings = config(lr={"optimizer": {"alpha": 0.3}}, batch_size=2048, num_workers=workers)
+        settings = config(table, batch_size=2048, num_workers=workers)
         with make_server(settings) as server:
             loss[workers] = StreamTrainer(settings, server).fit(examples).loss
     assert loss[4] < 1.02 * loss[1]  # 1.05 with plain sums of differences, and growing

@@ -25,9 +25,10 @@ from weiml.train import Progress, TrainConfig, Trainer, TrainResult, evaluate_mo
 SMALL = {"hidden": [16, 8], "embedding_dim": 4, "dropout": 0.2}
 
 
-def config(model: str = "lr", **values: Any) -> TrainConfig:
-    fields = {"model": model, "wide_deep": SMALL, "epochs": 2, "batch_size": 128, "seed": 5}
-    return from_mapping(TrainConfig, fields | {"cpus_per_worker": 0.5} | values)
+def config(model: Any = "lr", **values: Any) -> TrainConfig:
+    table = {"name": model, **SMALL} if model == "wide_deep" else model
+    fields = {"model": table, "epochs": 2, "batch_size": 128, "seed": 5}
+    return from_mapping(TrainConfig, fields | {"cpus_per_worker": 0.5, "threads": 1} | values)
 
 
 def groups_left() -> list[str]:
@@ -91,8 +92,11 @@ def test_history_curve_and_progress_agree(sets: Sets) -> None:
 
 
 def test_the_best_epoch_is_kept(sets: Sets) -> None:
-    wild = {"optimizer": {"alpha": 5.0, "l2": 0.0}}  # overfits from the first epoch on
-    settings = config(epochs=6, lr=wild, early_stopping_patience=2)
+    wild = {
+        "name": "lr",
+        "optimizer": {"alpha": 5.0, "l2": 0.0},
+    }  # overfits from the first epoch on
+    settings = config(wild, epochs=6, early_stopping_patience=2)
     with EmbeddedParameterServer() as server:
         result = Trainer(settings, server=server).fit(sets.train, sets.validation)
         assert len(result.history) == result.best_epoch + 2
@@ -107,8 +111,8 @@ def test_the_best_epoch_is_kept(sets: Sets) -> None:
 
 
 def test_the_best_auc_is_the_highest(sets: Sets) -> None:
-    wild = {"optimizer": {"alpha": 5.0, "l2": 0.0}}
-    settings = config(epochs=4, lr=wild, early_stopping_patience=0, early_stopping_metric="auc")
+    wild = {"name": "lr", "optimizer": {"alpha": 5.0, "l2": 0.0}}
+    settings = config(wild, epochs=4, early_stopping_patience=0, early_stopping_metric="auc")
     result = Trainer(settings).fit(sets.train, sets.validation)
     values = [float(entry["validation_auc"]) for entry in result.history]
     assert len(set(values)) > 1

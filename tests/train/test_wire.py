@@ -23,9 +23,10 @@ WIRE: dict[str, Any] = {
 
 
 def loss(sets: Sets, model: str, **values: Any) -> float:
+    deep = model == "wide_deep"
     fields = {
-        "model": model,
-        "wide_deep": {"hidden": [16, 8], "embedding_dim": 4},
+        "model": {"name": model, **({"hidden": [16, 8], "embedding_dim": 4} if deep else {})},
+        "threads": 1,
         "batch_size": 128,
         "num_shards": 2,
         "num_workers": 2,

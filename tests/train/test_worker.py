@@ -26,7 +26,6 @@ def train(
     columns = Columns(slots=sets.train.slots, dense_names=sets.train.dense_names)
     with EmbeddedParameterServer(2, workers, staleness) as server:
         spec = work.WorkerSpec(
-            model="lr",
             model_config=LogisticRegressionConfig(),
             columns=columns,
             seed=3,

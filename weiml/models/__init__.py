@@ -41,7 +41,7 @@ from weiml.models.registry import (
     model_config,
     register_model,
 )
-from weiml.models.stages import Stages
+from weiml.models.stages import Span, Stages
 
 if TYPE_CHECKING:
     from weiml.models.deep.dnn import DNN, DNNConfig
@@ -68,6 +68,7 @@ __all__ = [
     "Prepared",
     "RocCurve",
     "Rows",
+    "Span",
     "Stages",
     "StepResult",
     "TrainingStep",

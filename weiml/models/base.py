@@ -144,7 +144,7 @@ class Model(ABC):
     def scores(self, batch: Batch, rows: Mapping[str, Rows]) -> np.ndarray:
         """Return float32 (B, T) probabilities; see `logits`, whose sigmoid they are by default."""
         logits = self.logits(batch, rows)
-        return np.asarray(sigmoid(logits.reshape(-1)).reshape(len(batch), -1))
+        return np.asarray(sigmoid(logits.reshape(-1)).reshape(len(batch), len(self.tasks)))
 
     @abstractmethod
     def prepare(self, batch: Batch) -> Prepared:

@@ -1,4 +1,4 @@
-"""How long the stages of a worker's steps take, summed up by name."""
+"""How long the stages of a worker's steps take: summed up by name, or each with its moments."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
-__all__ = ["Stages"]
+__all__ = ["Span", "Stages"]
+
+
+class Span(NamedTuple):
+    """One stage of one step."""
+
+    stage: str
+    thread: str
+    begin_s: float
+    """By the machine's clock, `time.time`."""
+    seconds: float
 
 
 class Stages:
@@ -24,17 +35,25 @@ class Stages:
     """
 
     def __init__(self) -> None:
+        self.traced = False
+        """Whether each stage's moments are kept for `take_spans`."""
         self._seconds: dict[str, float] = {}
+        self._spans: list[Span] = []
         self._lock = threading.Lock()
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Count the time inside as part of `stage`."""
-        begin = time.perf_counter()
+        moment, begin = time.time(), time.perf_counter()
         try:
             yield
         finally:
-            self.add(stage, time.perf_counter() - begin)
+            seconds = time.perf_counter() - begin
+            self.add(stage, seconds)
+            if self.traced:
+                span = Span(stage, threading.current_thread().name, moment, seconds)
+                with self._lock:
+                    self._spans.append(span)
 
     def add(self, stage: str, seconds: float) -> None:
         """Count `seconds` as part of `stage`."""
@@ -46,3 +65,9 @@ class Stages:
         with self._lock:
             seconds, self._seconds = self._seconds, {}
         return seconds
+
+    def take_spans(self) -> list[Span]:
+        """Return the spans since the last call; none unless `traced`."""
+        with self._lock:
+            spans, self._spans = self._spans, []
+        return spans

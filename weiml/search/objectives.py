@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weiml.config import from_mapping, load_config, to_mapping
+from weiml.config import from_mapping, lay_over, load_config, to_mapping
 from weiml.data import BatchDataset, write_batches
 from weiml.errors import ConfigError
 from weiml.search.base import Objective, Report, register_objective
@@ -85,7 +85,7 @@ class TrainValidation(Objective):
             from weiml.train import TrainConfig
 
             file = to_mapping(load_config(TrainConfig, self.config))
-            object.__setattr__(self, "base", _merge(file, self.base))
+            object.__setattr__(self, "base", lay_over(file, self.base))
             object.__setattr__(self, "config", None)
         self.train_config({})
 
@@ -101,7 +101,7 @@ class TrainValidation(Objective):
         """
         from weiml.train import TrainConfig
 
-        tree = _merge(self.base, Space.nested(params))
+        tree = lay_over(self.base, Space.nested(params))
         return from_mapping(TrainConfig, tree, where="train.validation")
 
     def __call__(self, params: Mapping[str, Any], report: Report) -> Mapping[str, float]:
@@ -137,12 +137,3 @@ def _most_recent(dataset: BatchDataset, fraction: float) -> Iterator[BatchDatase
     with tempfile.TemporaryDirectory(prefix="weiml-trial-") as folder:
         batch = dataset.read().slice(dataset.num_examples - size, dataset.num_examples)
         yield write_batches([batch], Path(folder) / "train")
-
-
-def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in top.items():
-        below = merged.get(name)
-        both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        merged[name] = _merge(below, value) if both else value  # type: ignore[arg-type]
-    return merged

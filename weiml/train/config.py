@@ -9,6 +9,7 @@ from typing import Literal
 from weiml.errors import ConfigError
 from weiml.models.registry import ModelConfig, model_config
 from weiml.ps.wire import WireConfig
+from weiml.train.schedules import Constant, Schedule
 
 __all__ = ["TrainConfig"]
 
@@ -32,6 +33,14 @@ class TrainConfig:
     threads: int | None = None
     """Threads that a worker's network computes with: equal numbers give equal bits. None: all of
     this machine's cores in process, `cpus_per_worker` on Ray."""
+    accumulate: int = 1
+    """Batches of one step: their gradients are summed up before anything is stepped along."""
+    lr_schedule: Schedule = field(default_factory=Constant)
+    """Of the dense part's learning rate."""
+    dense: Literal["group", "servers"] = "group"
+    """Where the dense part is kept in step: its gradients are averaged over the worker group, in
+    lock step, or it is a vector of the parameter server, to which each worker adds what its own
+    optimizer does. Under BSP the mean of that is added; else all, whenever it comes."""
     seed: int = 0
     """Of initial values, shuffling and dropout."""
 
@@ -50,6 +59,14 @@ class TrainConfig:
     """Epochs without a better validation metric after which training stops; 0 never stops. The
     best epoch is kept either way."""
     early_stopping_metric: Literal["log_loss", "auc"] = "log_loss"
+    explosion: float = 20.0
+    """Training stops when three steps in a row have a mean loss above this times the mean of those
+    before; 0: only when a loss is not finite."""
+    checkpoint_steps: int = 0
+    """Steps between two checkpoints of a run that keeps some; 0: only at the ends of epochs."""
+    keep_checkpoints: int = 2
+    max_restarts: int = 3
+    """How often a run on Ray goes on from its last checkpoint after workers or servers died."""
     progress_steps: int = 50
     """Steps between two progress reports and two points of the loss curve."""
     cpus_per_worker: float = 1
@@ -59,14 +76,29 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", model_config(self.model))
-        for knob in ("epochs", "batch_size", "num_shards", "num_workers", "progress_steps"):
+        for knob in (
+            "accumulate",
+            "batch_size",
+            "epochs",
+            "keep_checkpoints",
+            "num_shards",
+            "num_workers",
+            "progress_steps",
+        ):
             if getattr(self, knob) < 1:
                 raise ConfigError(f"{knob} must be at least 1, got {getattr(self, knob)}")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads must be at least 1, got {self.threads}")
         if self.first_batch_size is not None and self.first_batch_size < 1:
             raise ConfigError(f"first_batch_size must be at least 1, got {self.first_batch_size}")
-        for knob in ("seed", "early_stopping_patience", "cpus_per_worker"):
+        for knob in (
+            "checkpoint_steps",
+            "cpus_per_worker",
+            "early_stopping_patience",
+            "explosion",
+            "max_restarts",
+            "seed",
+        ):
             if getattr(self, knob) < 0:
                 raise ConfigError(f"{knob} must not be negative, got {getattr(self, knob)}")
         if isinstance(self.staleness, int) and self.staleness < 0:

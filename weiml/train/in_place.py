@@ -17,7 +17,8 @@ from weiml.errors import ParameterServerError
 from weiml.features import Batch
 from weiml.models import LogisticRegression, Prepared, StepResult
 from weiml.ps import EmbeddedParameterServer
-from weiml.train.worker import check_inputs, check_result
+from weiml.train.guard import LossGuard
+from weiml.train.worker import check_inputs
 
 __all__ = ["train_in_place"]
 
@@ -33,12 +34,13 @@ def train_in_place(
 
     Raises:
         DataError: a batch has other columns than the model, or values that are not finite.
-        ConfigError: training diverged.
+        DivergedError: a loss is not finite.
     """
     (table,) = model.tables()
     stages = model.stages
     ahead = read_ahead(_prepared(model, batches))
     step = 0
+    guard = LossGuard(0.0, 1)
     with ThreadPoolExecutor(thread_name_prefix="shard") as threads:
         while True:
             with stages.timed("read"):
@@ -52,7 +54,7 @@ def train_in_place(
                 rows = _rows_to_train(server, table.name, keys, threads)
             with stages.timed("compute"):
                 result = model.train_rows(prepared, rows)
-            check_result(result, model, f"step {step}")
+            guard.check(result, model, f"step {step}", lambda: "the last batch of the stream")
             yield result
 
 

@@ -17,19 +17,22 @@ from weiml.data import BatchSource
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.models import (
+    DENSE_VECTOR,
     Columns,
     LogisticRegression,
     LogisticRegressionConfig,
     Model,
     ModelFolder,
     StepResult,
+    pulled,
     save_model,
 )
 from weiml.ps import EmbeddedParameterServer, ParameterServer
 from weiml.train import worker as work
 from weiml.train.config import TrainConfig
 from weiml.train.in_place import train_in_place
-from weiml.train.trainer import make_group, make_model
+from weiml.train.run import make_model
+from weiml.train.trainer import make_group
 
 __all__ = ["StreamProgress", "StreamResult", "StreamTrainer"]
 
@@ -162,6 +165,9 @@ class StreamTrainer:
             )
         config = self.config
         model = self._model_for(_columns(examples))
+        on_servers = config.dense == "servers" and model.has_dense
+        if on_servers:
+            self._server.create_vector(DENSE_VECTOR, model.dense_vector())
         spec = work.WorkerSpec(
             model_config=config.model_config,
             columns=model.columns,
@@ -172,11 +178,17 @@ class StreamTrainer:
             server=self._server,
             wire=config.wire,
             threads=config.threads_of_worker,
+            lr_schedule=config.lr_schedule,
+            accumulate=config.accumulate,
+            dense_on_servers=on_servers,
+            explosion=config.explosion,
             shuffled=False,
             dense=(model.dense_vector(), model.dense_state()),
         )
         share = examples.num_examples // config.num_workers
-        steps = work.steps_of(share, config.batch_size, config.first_batch_size, epoch=0)
+        steps = work.steps_of(
+            share, config.batch_size, config.first_batch_size, 0, config.accumulate
+        )
         embedded = isinstance(self._server, EmbeddedParameterServer)
         with make_group(config, embedded=embedded) as group:
             group.execute(work.start_worker, spec)
@@ -190,6 +202,9 @@ class StreamTrainer:
             group.execute(work.finish)
             tally.end()
             vector, state = group.execute(work.dense_part)[0]
+        if on_servers:
+            client = self._server.client()
+            vector = pulled(client, client.pull_vector(DENSE_VECTOR))
         model.set_dense_vector(vector)
         model.set_dense_state(state)
 

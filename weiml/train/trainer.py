@@ -1,69 +1,41 @@
-"""The training loop: epochs of steps on a group of workers, validation, the best epoch kept.
+"""The trainer: a run on a server and workers of its own, gone on with when they die.
 
 One loop for both transports: embedded, workers take turns in this process; on Ray they are actors.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from weiml.cluster import ray_running
 from weiml.config import to_mapping
 from weiml.data import BatchDataset
-from weiml.errors import ConfigError, DataError
+from weiml.errors import ClusterError, ConfigError, DataError, DivergedError, ParameterServerError
 from weiml.features import FeatureEncoder
 from weiml.group import Group, LocalGroup, WorkerGroup
-from weiml.models import (
-    Columns,
-    Model,
-    ModelFolder,
-    Predictor,
-    build_model,
-    model_class,
-    save_model,
-)
-from weiml.ps import Cut, EmbeddedParameterServer, ParameterServer
-from weiml.train import worker as work
+from weiml.models import ModelFolder, Predictor, model_class
+from weiml.ps import EmbeddedParameterServer, ParameterServer
+from weiml.train.callbacks import Callback, OnProgress, ProgressCallback
+from weiml.train.checkpoints import Checkpoints
 from weiml.train.config import TrainConfig
-from weiml.train.evaluate import evaluate_model
+from weiml.train.run import Run
+from weiml.train.trace import write_trace
 
 __all__ = [
-    "Progress",
-    "ProgressCallback",
     "TrainResult",
     "Trainer",
     "check_new_folder",
     "make_group",
-    "make_model",
     "make_server",
 ]
-
-
-class Progress(NamedTuple):
-    """How far a run is, every `TrainConfig.progress_steps` steps."""
-
-    epoch: int
-    """From 1."""
-    epochs: int
-    step: int
-    """Within the epoch, of each worker."""
-    steps: int
-    examples_per_second: float
-    """Of all workers, over the last steps."""
-    loss: float
-    """Mean log-loss over the epoch so far."""
-
-
-ProgressCallback = Callable[[Progress], None]
 
 
 @dataclass(kw_only=True)
@@ -77,6 +49,8 @@ class TrainResult:
     """One entry a progress report: epoch, step, examples, loss (of those steps only)."""
     best_epoch: int
     """The epoch that was kept, from 1."""
+    steps: int
+    """The global step: how many steps each worker took."""
     version: str
     config: TrainConfig
     _files: Any = field(repr=False)
@@ -150,203 +124,113 @@ class Trainer:
         validation: BatchDataset | None = None,
         *,
         progress: ProgressCallback | None = None,
+        callbacks: Sequence[Callback] = (),
+        checkpoints: str | Path | None = None,
+        trace: str | Path | None = None,
     ) -> TrainResult:
         """Train, validate after each epoch, and keep the best epoch (the last without validation).
 
         With transport "ray" it uses the Ray it finds (see `weiml.cluster.ensure_ray`), else a local
         one for as long as it trains. However it ends, workers and a server of its own are gone
-        afterwards. A server that was
-        passed in holds the best epoch's rows.
+        afterwards, the server after the workers. A server that was passed in holds the best epoch's
+        rows.
+
+        Args:
+            train: the training set.
+            validation: scored after each epoch.
+            progress: called every `progress_steps` steps.
+            callbacks: told of what happens; they may end the run.
+            checkpoints: folder of checkpoints, of this run alone. If it holds some, the run goes on
+                from the newest, to the bit under BSP. Without one, a run on Ray keeps temporary
+                ones, to go on when workers or servers die.
+            trace: file to write the stages of all steps to, as a trace that Perfetto and
+                chrome://tracing show.
 
         Raises:
             DataError: a set is empty, their columns differ, or values are not finite.
-            ConfigError: the configuration does not fit, or training diverged.
-            ClusterError: Ray is not there, has no room, or a worker died.
-            ParameterServerError: a shard failed.
+            ConfigError: the configuration does not fit.
+            DivergedError: a loss was not finite, or exploded.
+            ClusterError: Ray is not there, has no room, or workers died too often.
+            ParameterServerError: a shard failed too often.
         """
         _check_sets(train, validation, self.config)
+        files = tempfile.TemporaryDirectory(prefix="weiml-train-")
+        folder = Path(files.name)
+        told = [*callbacks, *([] if progress is None else [OnProgress(progress)])]
+        kept = self._checkpoints(checkpoints, folder)
+        failures = 0
         with ExitStack() as stack:
-            files = tempfile.TemporaryDirectory(prefix="weiml-train-")
             if self._server is None and self.config.transport == "ray":
                 stack.enter_context(ray_running())
-            server = self._server or stack.enter_context(make_server(self.config))
-            embedded = isinstance(server, EmbeddedParameterServer)
-            group = stack.enter_context(make_group(self.config, embedded=embedded))
-            run = _Run(self, server, group, train, validation, Path(files.name), progress)
-            run.start()
-            for epoch in range(self.config.epochs):
-                if not run.epoch(epoch):
+            while True:
+                try:
+                    run = self._run(train, validation, folder, told, kept, trace is not None)
                     break
-            run.finish()
-        best = ModelFolder.open(run.folder / "best")
+                except (ClusterError, ParameterServerError) as error:
+                    failures += 1
+                    if kept is None or not kept.latest() or failures > self.config.max_restarts:
+                        raise
+                    for callback in told:
+                        callback.on_restart(error)
+                    if self._server is not None:
+                        for rank in range(self.config.num_workers):
+                            self._server.declare_dead(rank)
+                except DivergedError as error:
+                    raise DivergedError(f"{error}. {_last_good(kept, checkpoints)}") from None
+        if trace is not None:
+            write_trace(trace, run.spans)
+        best = ModelFolder.open(folder / "best")
         return TrainResult(
             history=run.history,
             curve=run.curve,
             best_epoch=run.best_epoch,
+            steps=run.steps,
             version=best.version,
             config=self.config,
             _files=files,
         )
 
+    def _checkpoints(self, root: str | Path | None, folder: Path) -> Checkpoints | None:
+        if root is not None:
+            return Checkpoints(root, self.config.keep_checkpoints)
+        alone = self.config.transport == "embedded" or self._server is not None
+        if alone or not (self.config.max_restarts and self.config.checkpoint_steps):
+            return None
+        return Checkpoints(folder / "checkpoints", 1)
 
-class _Run:
-    """The state of one `Trainer.fit`."""
-
-    def __init__(
+    def _run(
         self,
-        trainer: Trainer,
-        server: ParameterServer,
-        group: Group,
         train: BatchDataset,
         validation: BatchDataset | None,
         folder: Path,
-        progress: ProgressCallback | None,
-    ) -> None:
-        self.config = trainer.config
-        self.encoder = trainer._encoder or _kept_encoder(train)
-        self.server = server
-        self.group = group
-        self.train = train
-        self.validation = validation
-        self.folder = folder
-        self.progress = progress
-        self.history: list[dict[str, Any]] = []
-        self.curve: list[dict[str, Any]] = []
-        self.best_epoch = 0
-        self._best_value: float | None = None
-        self._columns = Columns(slots=train.slots, dense_names=train.dense_names)
-        self._model = make_model(self.config, self._columns)
-        self._share = train.num_examples // self.config.num_workers
-        self._steps = 0  # in the epochs before
-
-    def start(self) -> None:
-        """Create the tables and start the workers."""
-        for table in self._model.tables():
-            self.server.create_table(table)
-        spec = work.WorkerSpec(
-            model_config=self.config.model_config,
-            columns=self._columns,
-            seed=self.config.seed,
-            batch_size=self.config.batch_size,
-            first_batch_size=self.config.first_batch_size,
-            source=BatchDataset.open(self.train.folder.resolve()),  # workers may run elsewhere
-            server=self.server,
-            wire=self.config.wire,
-            threads=self.config.threads_of_worker,
-        )
-        self.group.execute(work.start_worker, spec)
-
-    def epoch(self, epoch: int) -> bool:
-        """Run one epoch and validate it; False when training should stop."""
-        entry = self._train_epoch(epoch)
-        predictor = self._predictor()
-        better = True
-        if self.validation is not None:
-            metrics, _ = evaluate_model(predictor, self.validation)
-            entry |= {f"validation_{name}": value for name, value in metrics.items()}
-            better = self._is_better(metrics[self.config.early_stopping_metric])
-        entry["best"] = better
-        self.history.append(entry)
-        if better:
-            self._keep(epoch)
-        patience = self.config.early_stopping_patience
-        return not patience or epoch + 1 - self.best_epoch < patience
-
-    def finish(self) -> None:
-        """Let the workers leave, and give a server that stays open the best epoch's rows."""
-        self.group.execute(work.finish)
-        if self.best_epoch < len(self.history):
-            self.server.load(str(self._best.server_state))
-
-    def _train_epoch(self, epoch: int) -> dict[str, Any]:
-        self.group.execute(work.start_epoch, epoch)
-        examples, weight, loss = 0, 0.0, 0.0
+        callbacks: Sequence[Callback],
+        checkpoints: Checkpoints | None,
+        traced: bool,
+    ) -> Run:
+        """Run to the end on workers, and unless one was given a server, that live for it."""
         config = self.config
-        steps = work.steps_of(self._share, config.batch_size, config.first_batch_size, epoch)
-        start = time.perf_counter()
-        for step in range(0, steps, config.progress_steps):
-            begun = time.perf_counter()
-            count = min(config.progress_steps, steps - step)
-            chunks = self.group.run(work.run_steps, count)
-            chunk_examples = sum(chunk.examples for chunk in chunks)
-            chunk_weight = sum(chunk.weight for chunk in chunks)
-            chunk_loss = sum(chunk.loss for chunk in chunks)
-            examples += chunk_examples
-            weight += chunk_weight
-            loss += chunk_loss
-            self.curve.append(
-                {
-                    "epoch": epoch + 1,
-                    "step": self._steps + step + count,
-                    "examples": epoch * self.train.num_examples + examples,
-                    "loss": _ratio(chunk_loss, chunk_weight),
-                }
+        checkpoint = None
+        if checkpoints is not None:
+            checkpoint = checkpoints.latest_of(to_mapping(config), train.num_examples)
+        with ExitStack() as stack:
+            server = self._server or stack.enter_context(make_server(config))
+            embedded = isinstance(server, EmbeddedParameterServer)
+            group = stack.enter_context(make_group(config, embedded=embedded))
+            run = Run(
+                config,
+                server,
+                group,
+                train,
+                validation,
+                encoder=self._encoder or _kept_encoder(train),
+                folder=folder,
+                callbacks=callbacks,
+                checkpoints=checkpoints,
+                traced=traced,
             )
-            if self.progress is not None:
-                self.progress(
-                    Progress(
-                        epoch + 1,
-                        self.config.epochs,
-                        step + count,
-                        steps,
-                        chunk_examples / (time.perf_counter() - begun),
-                        _ratio(loss, weight),
-                    )
-                )
-        seconds = time.perf_counter() - start
-        self._steps += steps
-        return {
-            "epoch": epoch + 1,
-            "examples": examples,
-            "seconds": seconds,
-            "examples_per_second": examples / seconds,
-            "train_loss": _ratio(loss, weight),
-        }
-
-    def _predictor(self) -> Predictor:
-        """Return a predictor of the applied rows and the workers' dense part."""
-        part = self.group.execute(work.dense_part)[0]
-        self._model.set_dense_vector(part[0])
-        self._model.set_dense_state(part[1])
-        self._delta = self.server.client().delta(Cut.zero())
-        return Predictor(self._model, self._delta.tables)
-
-    def _is_better(self, value: float) -> bool:
-        if math.isnan(value):
-            raise DataError(
-                f"the validation set has no {self.config.early_stopping_metric} (one class only, "
-                "or no weight), so no epoch is better than another; validate on other examples, or "
-                "set early_stopping_metric"
-            )
-        sign = -1.0 if self.config.early_stopping_metric == "log_loss" else 1.0
-        if self._best_value is not None and not sign * value > sign * self._best_value:
-            return False
-        self._best_value = value
-        return True
-
-    def _keep(self, epoch: int) -> None:
-        """Save the model as it is as the best one."""
-        shutil.rmtree(self.folder / "best", ignore_errors=True)
-        self._best = save_model(
-            self.folder / "best",
-            self._model,
-            self.server,
-            encoder=self.encoder,
-            delta=self._delta,
-            about={"config": to_mapping(self.config), "epoch": epoch + 1},
-        )
-        self.best_epoch = epoch + 1
-
-
-def make_model(config: TrainConfig, columns: Columns) -> Model:
-    """Make the driver's copy of the model that a configuration asks for."""
-    return build_model(
-        config.model_config.name,
-        config.model_config,
-        columns,
-        seed=config.seed,
-        threads=config.threads_of_worker,
-    )
+            run.start(checkpoint)
+            run.go()
+        return run
 
 
 def make_server(config: TrainConfig, *, name: str | None = None) -> ParameterServer:
@@ -374,9 +258,10 @@ def make_group(config: TrainConfig, *, embedded: bool) -> Group:
     """Make the workers: in this process beside an embedded server, else as Ray actors."""
     if embedded:
         return LocalGroup(config.num_workers)
+    averaged = model_class(config.model_config.name).has_dense and config.dense == "group"
     return WorkerGroup.create(
         config.num_workers,
-        backend="gloo" if model_class(config.model_config.name).has_dense else "none",
+        backend="gloo" if averaged else "none",
         cpus_per_worker=config.cpus_per_worker,
         timeout_s=config.timeout_s,
     )
@@ -404,5 +289,9 @@ def _check_sets(train: BatchDataset, validation: BatchDataset | None, config: Tr
         )
 
 
-def _ratio(total: float, weight: float) -> float:
-    return total / weight if weight else float("nan")
+def _last_good(checkpoints: Checkpoints | None, root: str | Path | None) -> str:
+    """Say what a run that diverged can go back to."""
+    found = None if checkpoints is None or root is None else checkpoints.latest()
+    if found is None:
+        return "There is no checkpoint to go back to: give fit(checkpoints=...) a folder"
+    return f"The last good checkpoint is {found.path}, at step {found.run['steps']}"

@@ -10,7 +10,6 @@ no driver and no validation.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -18,33 +17,41 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from weiml.data import BatchSource, read_ahead
-from weiml.errors import ConfigError, DataError
+from weiml.errors import DataError
 from weiml.features import Batch
 from weiml.group import WorkerContext
 from weiml.models import (
+    DENSE_VECTOR,
     Columns,
     Fetch,
     Model,
     ModelConfig,
     Prepared,
+    Span,
     StepResult,
     build_model,
+    pulled,
 )
 from weiml.ps import Client, ParameterServer
 from weiml.ps.wire import WireConfig
+from weiml.train.guard import LossGuard, whereabouts
+from weiml.train.schedules import Constant, Schedule
 
 __all__ = [
     "ChunkResult",
     "WorkerSpec",
     "check_inputs",
-    "check_result",
     "dense_part",
     "finish",
+    "restore_worker",
     "run_steps",
+    "save_worker",
     "start_epoch",
     "start_worker",
     "steps_of",
 ]
+
+_GUARD = "guard"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +71,18 @@ class WorkerSpec:
     dense: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
     """What `dense_part` gave, to go on from; None: as the seed says."""
     first_batch_size: int | None = None
-    """See `TrainConfig`."""
+    """See `TrainConfig`, as for what follows."""
+    accumulate: int = 1
     threads: int = 1
-    """That the worker's network computes with."""
+    device: str = "cpu"
+    lr_schedule: Schedule = field(default_factory=Constant)
+    total_steps: int = 1
+    """Of all epochs; what the schedule stretches over."""
+    dense_on_servers: bool = False
+    """Whether the dense part is the server's vector `DENSE_VECTOR`."""
+    explosion: float = 0.0
+    traced: bool = False
+    """Whether the moments of stages are kept."""
 
 
 class ChunkResult(NamedTuple):
@@ -79,8 +95,10 @@ class ChunkResult(NamedTuple):
     """Sum of weighted log-losses."""
     seconds: dict[str, float]
     """Where the time went: read (waiting for the thread that reads), pull (waiting for rows), mend,
-    compute, push, tick (waiting for the servers to have it all); and beside them, in the thread
-    that reads, prepare."""
+    compute, push, reduce (waiting for the mean of the dense gradients), tick (waiting for the
+    servers to have it all); and beside them, in the thread that reads, prepare."""
+    spans: list[Span]
+    """The moments of all that, if they are kept."""
 
 
 @dataclass
@@ -89,10 +107,18 @@ class _Worker:
     model: Model
     client: Client
     batches: Iterator[Prepared]
+    guard: LossGuard
     ahead: Fetch | None = None
     """The next batch, its rows asked for."""
     epoch: int = 0
     steps: int = 0
+    """Taken in the epoch."""
+    steps_before: int = 0
+    """Taken in the epochs before."""
+    examples: int = 0
+    """Seen in the epoch."""
+    losses: tuple[float, ...] = ()
+    """Validation losses of the epochs before."""
 
 
 def start_worker(context: WorkerContext, spec: WorkerSpec) -> None:
@@ -104,7 +130,9 @@ def start_worker(context: WorkerContext, spec: WorkerSpec) -> None:
         seed=spec.seed,
         rank=context.rank,
         threads=spec.threads,
+        device=spec.device,
     )
+    model.stages.traced = spec.traced
     if spec.dense is not None:
         model.set_dense_vector(spec.dense[0])
         model.set_dense_state(spec.dense[1])
@@ -113,40 +141,44 @@ def start_worker(context: WorkerContext, spec: WorkerSpec) -> None:
         model=model,
         client=spec.server.client(context.rank, wire=spec.wire),
         batches=iter(()),
+        guard=LossGuard(spec.explosion, spec.batch_size * spec.accumulate),
     )
 
 
-def start_epoch(context: WorkerContext, epoch: int) -> None:
-    """Begin the worker's part of an epoch's permutation."""
+def start_epoch(
+    context: WorkerContext,
+    epoch: int,
+    *,
+    done: int = 0,
+    steps_before: int = 0,
+    losses: tuple[float, ...] = (),
+) -> None:
+    """Begin the worker's part of an epoch's permutation, behind the `done` steps of it.
+
+    `steps_before` were taken in earlier epochs, which had validation losses `losses`.
+    """
     worker = _worker(context)
     worker.epoch = epoch
-    worker.steps = 0
-    worker.batches = read_ahead(_prepared(context, worker))
+    worker.steps = done
+    worker.steps_before = steps_before
+    worker.losses = losses
+    skipped = done * worker.spec.accumulate
+    worker.examples = 0  # the reading thread adds those that it skips
+    worker.batches = read_ahead(_prepared(context, worker, skipped))
     worker.ahead = None
 
 
 def run_steps(context: WorkerContext, count: int) -> Generator[np.ndarray | None, Any, ChunkResult]:
-    """Take up to `count` steps; all workers have equally many. A `weiml.group.Collective`.
-
-    Under BSP the pull for the next step waits on the servers for this worker's tick. With looser
-    clocks it does not, and misses what this step pushes; see `Model.step`.
-    """
+    """Take up to `count` steps; all workers have equally many. A `weiml.group.Collective`."""
     worker = _worker(context)
     stages = worker.model.stages
-    patient = worker.spec.server.config.staleness == 0
-    taken = ChunkResult(0, 0, 0.0, 0.0, {})
+    taken = ChunkResult(0, 0, 0.0, 0.0, {}, [])
     for _ in range(count):
         fetch = worker.ahead or _fetch(worker, ahead=0)
         if fetch is None:
             break
-        worker.steps += 1
-        where = f"worker {context.rank}, epoch {worker.epoch + 1}, step {worker.steps}"
-        check_inputs(fetch.prepared.batch, f"{worker.spec.source}, {where}")
-        worker.ahead = _fetch(worker, ahead=1)
-        result = yield from worker.model.step(
-            worker.client, fetch, missed_by=None if patient else worker.ahead
-        )
-        check_result(result, worker.model, where)
+        worker.ahead = fetch
+        result = yield from _step(context, worker)
         with stages.timed("tick"):
             if worker.ahead is None:  # the epoch's last step: validation sees what was held back
                 worker.client.flush()
@@ -162,7 +194,54 @@ def run_steps(context: WorkerContext, count: int) -> Generator[np.ndarray | None
     if taken.steps:
         with stages.timed("tick"):
             worker.client.wait(ticket)
-    return taken._replace(seconds=stages.take())
+    return taken._replace(seconds=stages.take(), spans=stages.take_spans())
+
+
+def _step(context: WorkerContext, worker: _Worker) -> Generator[np.ndarray | None, Any, StepResult]:
+    """Take one step over `accumulate` batches, the first of which is on its way.
+
+    Under BSP the pull for the next step waits on the servers for this worker's tick. With looser
+    clocks it does not, and misses what this step pushes, as the step's own later batches do under
+    any clock; see `Model.push`.
+    """
+    spec, model = worker.spec, worker.model
+    patient = spec.server.config.staleness == 0
+    step = worker.steps_before + worker.steps
+    model.schedule_dense_lr(spec.lr_schedule.factor(step, spec.total_steps, worker.losses))
+    before = _pull_dense(worker)
+    worker.steps += 1
+    where = f"worker {context.rank}, epoch {worker.epoch + 1}, step {worker.steps}"
+    first = worker.examples
+    whole = StepResult(0, 0.0, 0.0)
+    for part in range(spec.accumulate):
+        fetch = worker.ahead
+        if fetch is None:
+            break
+        last = part == spec.accumulate - 1
+        check_inputs(fetch.prepared.batch, f"{spec.source}, {where}")
+        worker.ahead = _fetch(worker, ahead=int(last))
+        result = model.compute(worker.client, fetch)
+        model.push(worker.client, missed_by=None if last and patient else worker.ahead)
+        whole = StepResult(
+            whole.examples + result.examples,
+            whole.weight + result.weight,
+            whole.loss + result.loss,
+        )
+    worker.examples += whole.examples
+    if not np.isfinite(whole.loss) or spec.explosion:
+        worker.guard.check(whole, model, where, lambda: _whereabouts(context, worker, first))
+    gradient = model.dense_gradient()
+    if gradient is not None:
+        if before is None:
+            with model.stages.timed("reduce"):
+                gradient = yield gradient
+        model.apply_dense(gradient)
+        if before is not None:
+            difference = model.dense_vector() - before
+            share = np.float32(context.num_workers if patient else 1)
+            with model.stages.timed("push"):
+                worker.client.push_vector(DENSE_VECTOR, difference / share)
+    return whole
 
 
 def dense_part(context: WorkerContext) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
@@ -171,6 +250,31 @@ def dense_part(context: WorkerContext) -> tuple[np.ndarray, dict[str, np.ndarray
         return None
     model = _worker(context).model
     return model.dense_vector(), model.dense_state()
+
+
+def save_worker(context: WorkerContext) -> dict[str, np.ndarray]:
+    """Return all that this worker's next steps depend on beside the servers, by name."""
+    worker = _worker(context)
+    model = worker.model
+    arrays = {"vector": model.dense_vector(), _GUARD: worker.guard.state}
+    arrays |= {f"dense/{name}": array for name, array in model.dense_state().items()}
+    return arrays | {f"worker/{name}": array for name, array in model.worker_state().items()}
+
+
+def restore_worker(context: WorkerContext, states: list[dict[str, np.ndarray]]) -> None:
+    """Set what `save_worker` gave, a state for each rank."""
+    worker = _worker(context)
+    state = states[context.rank]
+    parts: dict[str, dict[str, np.ndarray]] = {"dense": {}, "worker": {}}
+    for name, array in state.items():
+        kind, _, rest = name.partition("/")
+        if rest:
+            parts[kind][rest] = array
+    worker.model.set_dense_vector(state["vector"])
+    worker.model.set_dense_state(parts["dense"])
+    if parts["worker"]:
+        worker.model.set_worker_state(parts["worker"])
+    worker.guard.state = state[_GUARD]
 
 
 def finish(context: WorkerContext) -> None:
@@ -184,8 +288,18 @@ def _worker(context: WorkerContext) -> _Worker:
     return worker
 
 
-def _prepared(context: WorkerContext, worker: _Worker) -> Iterator[Prepared]:
-    """Read the worker's part of an epoch and make it ready."""
+def _pull_dense(worker: _Worker) -> np.ndarray | None:
+    """Bring the dense part up to date if it is kept on the servers, and return it."""
+    if not worker.spec.dense_on_servers:
+        return None
+    with worker.model.stages.timed("pull"):
+        vector = pulled(worker.client, worker.client.pull_vector(DENSE_VECTOR))
+    worker.model.set_dense_vector(vector)
+    return vector
+
+
+def _prepared(context: WorkerContext, worker: _Worker, skipped: int) -> Iterator[Prepared]:
+    """Read the worker's part of an epoch behind its first batches, and make it ready."""
     spec = worker.spec
     batches = spec.source.iter_batches(
         spec.batch_size,
@@ -196,18 +310,26 @@ def _prepared(context: WorkerContext, worker: _Worker) -> Iterator[Prepared]:
     )
     if worker.epoch == 0:
         batches = _growing(batches, spec.first_batch_size)
+    for batch in itertools.islice(batches, skipped):
+        worker.examples += len(batch)
     for batch in batches:
         with worker.model.stages.timed("prepare"):
             prepared = worker.model.prepare(batch)
         yield prepared
 
 
-def steps_of(examples: int, batch_size: int, first_batch_size: int | None, epoch: int) -> int:
+def steps_of(
+    examples: int,
+    batch_size: int,
+    first_batch_size: int | None,
+    epoch: int,
+    accumulate: int = 1,
+) -> int:
     """Return the steps in which each worker takes its `examples` of an epoch."""
-    steps = -(-examples // batch_size)
+    batches = -(-examples // batch_size)
     if epoch == 0 and examples:
-        steps += len(_growing_sizes(min(examples, batch_size), first_batch_size)) - 1
-    return steps
+        batches += len(_growing_sizes(min(examples, batch_size), first_batch_size)) - 1
+    return -(-batches // accumulate)
 
 
 def _growing(batches: Iterator[Batch], first: int | None) -> Iterator[Batch]:
@@ -261,10 +383,15 @@ def check_inputs(batch: Batch, where: str) -> None:
             )
 
 
-def check_result(result: StepResult, model: Model, where: str) -> None:
-    """Raise ConfigError if the loss of a step is not finite."""
-    if not math.isfinite(result.loss):
-        raise ConfigError(
-            f"training diverged at {where}: the loss is {result.loss}; lower the learning rates "
-            f"of model {model.name!r}: {model.config}"
-        )
+def _whereabouts(context: WorkerContext, worker: _Worker, first: int) -> str:
+    """Say where the examples of the step are that ends here and began with `first`."""
+    spec = worker.spec
+    return whereabouts(
+        spec.source,
+        first,
+        worker.examples,
+        seed=spec.seed if spec.shuffled else None,
+        epoch=worker.epoch,
+        worker=context.rank,
+        num_workers=context.num_workers,
+    )

@@ -41,7 +41,7 @@ def reference(
     """Gradients of the sum of losses in float64, by autograd over plain tensors."""
     _, positions = unique_keys(batch.keys)
     embedding = torch.tensor(rows["embedding"].astype(float), requires_grad=True)
-    wide = torch.tensor(rows["wide"].astype(float), requires_grad=True)
+    wide = torch.tensor(rows["linear"].astype(float), requires_grad=True)
     dense = {
         name: torch.tensor(tensor.astype(float), requires_grad=True)
         for name, tensor in model.dense_tensors().items()
@@ -59,13 +59,13 @@ def reference(
             linear = linear + (wide[places, 0] * values[own]).sum()
         x = torch.cat([*parts, torch.tensor(batch.dense[b].astype(float))])
         for i in range(3):
-            x = F.linear(x, dense[f"layers.{i}.weight"], dense[f"layers.{i}.bias"])
+            x = F.linear(x, dense[f"mlp.layers.{2 * i}.weight"], dense[f"mlp.layers.{2 * i}.bias"])
             x = F.relu(x) if i < 2 else x
         label = torch.tensor(float(batch.labels[b, 0]), dtype=torch.float64)
         loss = F.binary_cross_entropy_with_logits(x[0] + linear, label)
         losses.append(loss * float(batch.weights[b]))
     torch.autograd.backward(torch.stack(losses).sum())
-    gradients: dict[str, Any] = {"embedding": embedding.grad, "wide": wide.grad}
+    gradients: dict[str, Any] = {"embedding": embedding.grad, "linear": wide.grad}
     gradients["dense"] = torch.cat(
         [t.grad.reshape(-1) for t in dense.values() if t.grad is not None]
     )
@@ -92,11 +92,17 @@ def test_gradients_equal_autograd(batch_of: BatchOf, pooling: Any, multiplicity:
         dense = next(step)
     counts = np.bincount(positions)[:, None].astype(float)
     divisor = {"sum": 1.0, "sqrt": np.sqrt(counts), "mean": counts}[multiplicity]
-    for name in ("embedding", "wide"):
+    for name in ("embedding", "linear"):
         keys, gradients = client.gradients[name]
         np.testing.assert_array_equal(keys, distinct)
         np.testing.assert_allclose(gradients, expected[name] / divisor, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(dense, expected["dense"] / batch.weights.sum(), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(dense[:-1], expected["dense"], rtol=1e-3, atol=1e-5)
+    assert dense[-1] == pytest.approx(batch.weights.sum())
+
+
+def _gradient_alone(model: WideDeep, client: Any, batch: Batch) -> np.ndarray:
+    model.network.forget()
+    return next(model.step(client, batch)).copy()
 
 
 def test_dropout_differs_by_worker_and_step_but_not_by_run(batch_of: BatchOf) -> None:
@@ -109,7 +115,7 @@ def test_dropout_differs_by_worker_and_step_but_not_by_run(batch_of: BatchOf) ->
             for table in model.tables():
                 server.create_table(table)
             client = server.client()
-            return [next(model.step(client, batch)) for _ in range(2)]
+            return [_gradient_alone(model, client, batch) for _ in range(2)]
 
     first = gradients(0)
     np.testing.assert_array_equal(first, gradients(0))
@@ -130,7 +136,7 @@ def test_torchs_threads_and_random_state_are_left_alone(batch_of: BatchOf) -> No
             step.send(None)  # type: ignore[arg-type]
             assert torch.get_num_threads() == 2
             with pytest.raises(StopIteration):
-                step.send(np.zeros(len(model.dense_vector()), np.float32))
+                step.send(np.ones(len(model.dense_vector()) + 1, np.float32))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)

@@ -67,8 +67,8 @@ def test_crosses_on_the_fly_learn_and_score_the_bits_of_stored_ones(
     other, expected = train(stored)
     assert weights == expected
     assert len(weights) > len(train(batches)[1])
-    keys = model.keys(batches[0])
-    np.testing.assert_array_equal(keys, other.keys(stored[0]))
+    keys = model.keys(batches[0])["linear"]
+    np.testing.assert_array_equal(keys, other.keys(stored[0])["linear"])
     rows = Rows(
         np.array([[weights[key]] for key in keys.tolist()], np.float32), np.arange(keys.size)
     )
@@ -94,7 +94,7 @@ def test_shards_do_not_change_a_bit(batch_of: BatchOf) -> None:
 def test_logits_add_bias_dense_columns_and_keys(batch_of: BatchOf) -> None:
     batch = batch_of(5, values=True)
     model = LogisticRegression(CONFIG, Columns.of(batch))
-    keys = model.keys(batch)
+    keys = model.keys(batch)["linear"]
     assert len(keys) == len(batch.keys) + 5 * 3
     rng = np.random.default_rng(1)
     table = {key: float(rng.standard_normal()) for key in dict.fromkeys(keys.tolist())}

@@ -8,14 +8,14 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from weiml.models.serial_ftrl import (
+
+from weiml.models.linear.serial_ftrl import (
     OthersShare,
     ftrl_pass,
     joint_differences,
     row_addresses,
     settling_count,
 )
-
 from weiml.ps.kernels import ftrl_step, ftrl_weight
 from weiml.ps.rows.store import RowStore
 

@@ -174,19 +174,58 @@ class BatchDataset:
             ConfigError: an argument is out of range.
         """
         _check_range("batch_size", batch_size, 1, None)
+        start, stop = self._share(worker, num_workers)
+        if seed is None:
+            return rebatch(self._ordered(start, stop), batch_size, drop_last)
+        order = np.random.SeedSequence((seed, epoch))
+        runs = self._runs(start, stop, order, self._per_run(shuffle_parts))
+        return rebatch(self._shuffled(runs, batch_size), batch_size, drop_last)
+
+    def locate(
+        self,
+        start: int,
+        stop: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        worker: int = 0,
+        num_workers: int = 1,
+        shuffle_parts: int | None = None,
+    ) -> list[tuple[Path, np.ndarray]]:
+        """Return where examples `start` to `stop` of what `iter_batches` yields are kept.
+
+        Returns:
+            (file, int64 (n,) numbers of its examples from 0) for each file that has some.
+        """
+        first, last = self._share(worker, num_workers)
+        start, stop = first + start, min(first + stop, last)
+        if seed is None:
+            places = np.arange(start, stop)
+        else:
+            order = np.random.SeedSequence((seed, epoch))
+            runs = self._runs(start, stop, order, self._per_run(shuffle_parts))
+            chosen = [
+                np.concatenate([np.arange(part.start, part.stop) for part in run])[picked]
+                for run, picked in runs
+            ]
+            places = np.concatenate(chosen) if chosen else np.empty(0, np.int64)
+        found = ((part, (places >= part.start) & (places < part.stop)) for part in self._parts)
+        return [(part.path, places[here] - part.start) for part, here in found if here.any()]
+
+    def _share(self, worker: int, num_workers: int) -> tuple[int, int]:
+        """Return the worker's range of the order."""
         _check_range("num_workers", num_workers, 1, None)
         _check_range("worker", worker, 0, num_workers - 1)
+        length = self.num_examples // num_workers
+        return worker * length, (worker + 1) * length
+
+    def _per_run(self, shuffle_parts: int | None) -> int:
+        """Return how many parts are permuted together."""
         if shuffle_parts is None:
             small = self.num_examples <= _SMALL_EXAMPLES
-            shuffle_parts = len(self._parts) if small else _SHUFFLE_PARTS
+            return len(self._parts) if small else _SHUFFLE_PARTS
         _check_range("shuffle_parts", shuffle_parts, 1, None)
-        length = self.num_examples // num_workers
-        start = worker * length
-        if seed is None:
-            return rebatch(self._ordered(start, start + length), batch_size, drop_last)
-        order = np.random.SeedSequence((seed, epoch))
-        runs = self._runs(start, start + length, order, shuffle_parts)
-        return rebatch(self._shuffled(runs, batch_size), batch_size, drop_last)
+        return shuffle_parts
 
     def _ordered(self, start: int, stop: int) -> Iterator[Batch]:
         wanted = (part for part in self._parts if part.start < stop and part.stop > start)

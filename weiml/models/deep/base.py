@@ -313,7 +313,7 @@ class DeepModel(Model):
                 f"model {self.name!r} predicts {logits.shape[1:]} tasks {self.tasks}, the batch "
                 f"has labels {batch.labels.shape}"
             )
-        labels = torch.from_numpy(np.ascontiguousarray(columns)).to(self.device)
+        labels = torch.from_numpy(np.array(columns)).to(self.device)
         weights = torch.from_numpy(batch.weights.copy()).to(self.device)
         weights = weights if logits.ndim == 1 else weights[:, None]
         known = ~torch.isnan(labels)  # a missing label teaches nothing

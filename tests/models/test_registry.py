@@ -1,0 +1,64 @@
+"""Names lead to models, whose modules are loaded when they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from tests.structure.test_imports import modules_after
+from weiml.config import from_mapping
+from weiml.errors import ConfigError
+from weiml.models import MODELS, LogisticRegression, ModelConfig, model_class, model_config
+from weiml.models.linear import LogisticRegressionConfig
+
+
+def test_every_name_leads_to_a_model_of_that_name() -> None:
+    for name in list(MODELS):
+        cls = model_class(name)
+        assert cls.name == name
+        assert model_config(name).name == name
+        assert type(model_config(name)) is cls.config_class
+
+
+def test_listing_models_loads_no_torch() -> None:
+    assert "torch" not in modules_after("import weiml.models; sorted(weiml.models.MODELS)")
+
+
+def test_configurations_are_chosen_by_name() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Run:
+        model: ModelConfig
+
+    run = from_mapping(Run, {"model": {"name": "lr", "optimizer": {"alpha": 0.5}}})
+    assert isinstance(run.model, LogisticRegressionConfig)
+    assert run.model.optimizer.alpha == 0.5
+    assert from_mapping(Run, {"model": "lr"}).model == LogisticRegressionConfig()
+    with pytest.raises(ConfigError, match="model: unknown key 'optimiser'"):
+        from_mapping(Run, {"model": {"name": "lr", "optimiser": 1}})
+    with pytest.raises(ConfigError, match="unknown model 'lrr'; did you mean 'lr'"):
+        from_mapping(Run, {"model": {"name": "lrr"}})
+    with pytest.raises(ConfigError, match="a table with the model's name"):
+        from_mapping(Run, {"model": {"optimizer": {}}})
+
+
+def test_names_are_given_once() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class OwnConfig(LogisticRegressionConfig):
+        name: Literal["own"] = "own"  # type: ignore[assignment]
+
+    class Own(LogisticRegression):
+        name = "own"
+        config_class = OwnConfig  # type: ignore[assignment]
+
+    from weiml.models import register_model
+
+    try:
+        assert register_model(Own) is Own
+        assert register_model(Own) is Own
+        assert model_class("own") is Own
+        with pytest.raises(ConfigError, match="registered already"):
+            register_model(type("Other", (Own,), {}))
+    finally:
+        MODELS.pop("own", None)
