@@ -16,6 +16,7 @@ __all__ = ["LossGuard", "whereabouts"]
 _DECAY = 0.98
 _WARM = 10  # steps before a mean means something
 _STRIKES = 3
+_SHOWN = 64  # numbers of examples in a message
 
 
 class LossGuard:
@@ -97,5 +98,5 @@ def _shown(rows: np.ndarray) -> str:
     ordered = np.sort(rows)
     if ordered.size and ordered[-1] - ordered[0] + 1 == ordered.size:
         return f"{ordered[0]} to {ordered[-1]}"
-    text = ", ".join(map(str, ordered[:8]))
-    return text + (f", … ({ordered.size} in all)" if ordered.size > 8 else "")
+    text = ", ".join(map(str, ordered[:_SHOWN]))
+    return text + (f", … ({ordered.size} in all)" if ordered.size > _SHOWN else "")

@@ -161,8 +161,8 @@ class Run:
             self._done += count
             self.steps += count
             self._count(chunks, time.perf_counter() - begun, steps)
-            at_checkpoint = every and self.steps % every == 0 and self._done < steps
-            if at_checkpoint and not self._stopped:
+            at_checkpoint = self.checkpoints and every and self.steps % every == 0
+            if at_checkpoint and self._done < steps and not self._stopped:
                 self._checkpoint()
         if self._done < steps and self.checkpoints is not None:
             self._checkpoint()  # a callback ended the run: it can go on from here

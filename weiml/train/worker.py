@@ -220,16 +220,22 @@ def _step(context: WorkerContext, worker: _Worker) -> Generator[np.ndarray | Non
         last = part == spec.accumulate - 1
         check_inputs(fetch.prepared.batch, f"{spec.source}, {where}")
         worker.ahead = _fetch(worker, ahead=int(last))
+        earlier = list(fetch.missed)
         result = model.compute(worker.client, fetch)
+        if not np.isfinite(result.loss):  # nothing of it reaches the servers
+            worker.examples += whole.examples + result.examples
+            _guard(context, worker, result, where, first)
         model.push(worker.client, missed_by=None if last and patient else worker.ahead)
+        if patient and not last and worker.ahead is not None:
+            # The servers hold all pushes of the step until its tick.
+            worker.ahead.missed = earlier + worker.ahead.missed
         whole = StepResult(
             whole.examples + result.examples,
             whole.weight + result.weight,
             whole.loss + result.loss,
         )
     worker.examples += whole.examples
-    if not np.isfinite(whole.loss) or spec.explosion:
-        worker.guard.check(whole, model, where, lambda: _whereabouts(context, worker, first))
+    _guard(context, worker, whole, where, first)
     gradient = model.dense_gradient()
     if gradient is not None:
         if before is None:
@@ -381,6 +387,13 @@ def check_inputs(batch: Batch, where: str) -> None:
                 f"{where}: dense column {name!r} holds values that are not finite; fix them where "
                 f"the features are made"
             )
+
+
+def _guard(
+    context: WorkerContext, worker: _Worker, result: StepResult, where: str, first: int
+) -> None:
+    """Stop if the step diverged whose examples end here and began with `first`."""
+    worker.guard.check(result, worker.model, where, lambda: _whereabouts(context, worker, first))
 
 
 def _whereabouts(context: WorkerContext, worker: _Worker, first: int) -> str:

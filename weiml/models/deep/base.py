@@ -187,6 +187,8 @@ class DeepModel(Model):
                 torch.autograd.backward([logits, *further], [gradients, *ones])
             flat, linear, sequences = (None if x is None else _array(x.grad, x) for x in inputs[:3])
         assert flat is not None
+        if not np.isfinite(flat.sum()):  # as gradients may be while the loss is finite still
+            losses = float("nan")
         self._learned = _Learned(fetch.prepared, flat, linear, sequences)
         self._weight += total
         return StepResult(len(batch), total, losses)
