@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from weiml.errors import ParameterServerError
@@ -20,10 +21,40 @@ __all__ = ["EmbeddedParameterServer", "EmbeddedTransport"]
 T = TypeVar("T")
 
 
+class _Lane:
+    """Runs what concerns one shard, in order: in a thread of its own, or at once in the caller's.
+
+    With a thread, shards work side by side and beside whoever waits: compiled loops hold no lock.
+    """
+
+    def __init__(self, index: int, *, threaded: bool) -> None:
+        name = f"shard-{index}"
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name) if threaded else None
+        self._last: Future[None] | None = None
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Run `work`, which raises nothing, behind all that was given before."""
+        if self._pool is None:
+            work()
+        else:
+            self._last = self._pool.submit(work)
+
+    def drain(self) -> None:
+        """Wait until all is done that was given."""
+        if self._last is not None:
+            self._last.result()
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
 class _Answer:
     """The outcome of a request; still open while something holds the request up."""
 
-    def __init__(self, shard: Shard, verb: str, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, lane: _Lane, shard: Shard, verb: str, arguments: tuple[Any, ...]) -> None:
+        self._lane = lane
         self._shard = shard
         self._verb = verb
         self._arguments = arguments
@@ -31,33 +62,44 @@ class _Answer:
         self._error: Exception | None = None
         self._waits_for: str | None = None
         self._open = True
-        known = shard.arrived(verb, arguments)
+        lane.run(self._arrive)
+
+    def _arrive(self) -> None:
+        try:
+            known = self._shard.arrived(self._verb, self._arguments)
+        except Exception as error:  # raised when it is waited for, as over a wire
+            self._error, self._open = error, False
+            return
         if isinstance(known, UnknownKeys):
             self._value, self._open = known, False
         else:
             self._arguments = known
-        self.try_again()
+        self._try()
 
-    def try_again(self) -> None:
+    def _try(self) -> None:
         """Run the request unless it ran already or something holds it up."""
         if not self._open:
             return
         stamped = self._verb in READS or self._verb in WRITES
-        if stamped:
-            self._waits_for = self._shard.blocked(self._verb, self._arguments[0])
-        if self._waits_for is None:
+        try:
+            if stamped:
+                self._waits_for = self._shard.blocked(self._verb, self._arguments[0])
+            if self._waits_for is not None:
+                return
             self._open = False
-            try:
-                if stamped:
-                    self._value = self._shard.serve(self._verb, *self._arguments)
-                else:
-                    self._value = getattr(self._shard, self._verb)(*self._arguments)
-            except Exception as error:  # raised when it is waited for, as over a wire
-                self._error = error
+            if stamped:
+                self._value = self._shard.serve(self._verb, *self._arguments)
+            else:
+                self._value = getattr(self._shard, self._verb)(*self._arguments)
+        except Exception as error:
+            self._error, self._open = error, False
 
     def value(self) -> Any:
         """Return the outcome or raise the error."""
-        self.try_again()
+        self._lane.drain()
+        if self._open:
+            self._lane.run(self._try)
+            self._lane.drain()
         if self._open:
             raise ParameterServerError(
                 f"this request would have to wait for {self._waits_for}. The embedded parameter "
@@ -70,7 +112,7 @@ class _Answer:
 
 
 class EmbeddedTransport(Transport):
-    """Calls the shards directly. Not thread-safe."""
+    """Calls the shards directly, several of them in a thread each. Use it from one thread."""
 
     name = "embedded"
 
@@ -78,7 +120,10 @@ class EmbeddedTransport(Transport):
         self.config = config
         self.workers = {}
         self._partition = Partition(config.num_shards, config.num_buckets)
-        self.shards = [Shard(config, index) for index in range(config.num_shards)]
+        self._threaded = config.num_shards > 1
+        self._lanes: list[_Lane] = []
+        self._shards = [Shard(config, index) for index in range(config.num_shards)]
+        self._open_lanes()
         self._born = dict.fromkeys(range(config.num_shards), 0)
         self._checkpoints = GroupCheckpoints(config) if config.checkpoint_root else None
 
@@ -87,6 +132,22 @@ class EmbeddedTransport(Transport):
             "an embedded parameter server lives in one process: a copy elsewhere would train "
             "tables of its own; use RayParameterServer to share one"
         )
+
+    @property
+    def shards(self) -> list[Shard]:
+        """The shards, at rest."""
+        for lane in self._lanes:
+            lane.drain()
+        return self._shards
+
+    def _open_lanes(self) -> None:
+        for index in range(len(self._lanes), len(self._shards)):
+            self._lanes.append(_Lane(index, threaded=self._threaded))
+
+    def _close_lanes(self, left: int) -> None:
+        for lane in self._lanes[left:]:
+            lane.close()
+        del self._lanes[left:]
 
     @property
     def partition(self) -> Partition:
@@ -99,11 +160,11 @@ class EmbeddedTransport(Transport):
 
     def send(self, shard: int, verb: str, *arguments: Any) -> _Answer:
         """Run one request now, or when it is waited for if something holds it up."""
-        if not self.shards:
+        if not self._shards:
             raise ParameterServerError(f"parameter server group {self.config.name!r} is closed")
-        if shard >= len(self.shards):
+        if shard >= len(self._shards):
             raise ShardGoneError(shard, "it was removed")
-        return _Answer(self.shards[shard], verb, arguments)
+        return _Answer(self._lanes[shard], self._shards[shard], verb, arguments)
 
     def result(self, shard: int, handle: _Answer, patience_s: float | None = None) -> Any:
         """Return the outcome of one request."""
@@ -149,9 +210,20 @@ class EmbeddedTransport(Transport):
         shards = range(partition.num_shards)
         self._born = {shard: self._born.get(shard, partition.version) for shard in shards}
 
+    def add_shard(self, shard: Shard) -> None:
+        """Add the next shard."""
+        self._shards.append(shard)
+        self._open_lanes()
+
+    def remove_shards(self, left: int) -> None:
+        """Remove the shards from number `left` on."""
+        self._close_lanes(left)
+        del self._shards[left:]
+
     def close(self) -> None:
         """Let go of the shards."""
-        self.shards = []
+        self._close_lanes(0)
+        self._shards = []
 
 
 class _Peers:
@@ -169,10 +241,10 @@ class _Peers:
         await self.ask(target, into, await self.ask(source, verb, *arguments))
 
     async def start(self, shard: int, partition: Partition) -> None:
-        self._transport.shards.append(Shard(self._transport.config, shard, partition))
+        self._transport.add_shard(Shard(self._transport.config, shard, partition))
 
     async def stop(self, shard: int) -> None:
-        del self._transport.shards[shard:]
+        self._transport.remove_shards(shard)
 
     async def decide(self, partition: Partition) -> None:
         return None
@@ -183,6 +255,8 @@ class _Peers:
 
 class EmbeddedParameterServer(ShardedParameterServer):
     """A parameter server in this process, for one thread that plays all workers in turn.
+
+    Several shards work side by side, in a thread each: take as many as there are cores to spare.
 
     Further arguments are fields of `GroupConfig`.
 

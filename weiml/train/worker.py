@@ -174,10 +174,8 @@ def run_steps(context: WorkerContext, count: int) -> Generator[np.ndarray | None
     stages = worker.model.stages
     taken = ChunkResult(0, 0, 0.0, 0.0, {}, [])
     for _ in range(count):
-        fetch = worker.ahead or _fetch(worker, ahead=0)
-        if fetch is None:
+        if not _next_is_here(worker):
             break
-        worker.ahead = fetch
         result = yield from _step(context, worker)
         with stages.timed("tick"):
             if worker.ahead is None:  # the epoch's last step: validation sees what was held back
@@ -195,6 +193,12 @@ def run_steps(context: WorkerContext, count: int) -> Generator[np.ndarray | None
         with stages.timed("tick"):
             worker.client.wait(ticket)
     return taken._replace(seconds=stages.take(), spans=stages.take_spans())
+
+
+def _next_is_here(worker: _Worker) -> bool:
+    """Ask for the next batch unless it was asked for; False at the end of the epoch."""
+    worker.ahead = worker.ahead or _fetch(worker, ahead=0)
+    return worker.ahead is not None
 
 
 def _step(context: WorkerContext, worker: _Worker) -> Generator[np.ndarray | None, Any, StepResult]:
