@@ -72,6 +72,10 @@ class LogisticRegression(Model):
         self._crosses = (*self.config.crosses, *grouped)
         check_crosses(self._crosses, columns.slots)
 
+    def extended(self, batch: Batch) -> Batch:
+        """Return the batch with the slots that live for one step only: its crosses."""
+        return with_crosses(batch, self._crosses)
+
     def tables(self) -> tuple[TableConfig, ...]:
         """See `Model.tables`."""
         table = TableConfig(
@@ -85,20 +89,20 @@ class LogisticRegression(Model):
 
     def keys(self, batch: Batch) -> np.ndarray:
         """See `Model.keys`: for each example the bias, the dense columns, then its slots' keys."""
-        crossed = with_crosses(batch, self._crosses)
+        crossed = self.extended(batch)
         return np.asarray(_with_own_keys(self._own_keys, crossed.keys, _starts(crossed)))
 
     def logits(self, batch: Batch, rows: Mapping[str, Rows]) -> np.ndarray:
         """See `Model.logits`."""
         self.check(batch)
-        starts, values = self._values(with_crosses(batch, self._crosses))
+        starts, values = self._values(self.extended(batch))
         weights, positions = rows[TABLE]
         return np.asarray(linear_sums(weights, positions, values, starts))
 
     def prepare(self, batch: Batch) -> Prepared:
         """See `Model.prepare`. The model's own keys come first, `positions` counts from behind."""
         self.check(batch)
-        crossed = with_crosses(batch, self._crosses)
+        crossed = self.extended(batch)
         distinct, positions = unique_keys(crossed.keys)
         return Prepared(crossed, np.concatenate([self._own_keys, distinct]), positions)
 

@@ -7,7 +7,8 @@ Trees split numbers by size and categories by sets; neither can read a 64-bit ke
 - else a column of how many keys there are, and one for each of the most frequent keys with its
   value (the sum of its values if it comes more than once), 0 where it is absent.
 
-Dense columns stay as they are; what is not finite is missing (NaN).
+Dense columns stay as they are; what is not finite is missing (NaN). Slots and dense columns may be
+left out: crosses and buckets, which linear models need, tell trees nothing new.
 """
 
 from __future__ import annotations
@@ -15,16 +16,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numba
 import numpy as np
 
-from weiml.errors import DataError
+from weiml.config import nearest
+from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.models.trees.counts import KeyCounts
 
-__all__ = ["SlotVocabulary", "TreeColumns"]
+__all__ = ["SlotKind", "SlotVocabulary", "TreeColumns"]
+
+SlotKind = Literal["one", "several", "out"]
+_ONE, _SEVERAL = 0, 1
+_KINDS: dict[SlotKind, int] = {"one": _ONE, "several": _SEVERAL, "out": 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,22 +38,24 @@ class SlotVocabulary:
     """The keys of one slot that trees tell apart."""
 
     slot: str
-    several: bool
-    """Whether it is a column a key, or one column of codes."""
+    kind: SlotKind
+    """One column of codes, a column a key, or none."""
     keys: np.ndarray
     """uint64 (n,), the most frequent first: a key's place is its code, n is that of all others."""
 
     @property
     def width(self) -> int:
         """How many columns it makes."""
-        return 1 + len(self.keys) if self.several else 1
+        return {"one": 1, "several": 1 + len(self.keys), "out": 0}[self.kind]
 
 
 class _Plan(NamedTuple):
     """Vocabularies as the compiled loop reads them."""
 
-    several: np.ndarray
-    """bool (S,)."""
+    dense: np.ndarray
+    """int64: the dense columns that are not left out."""
+    kinds: np.ndarray
+    """int8 (S,): `_KINDS`."""
     columns: np.ndarray
     """int64 (S,): each slot's first column."""
     starts: np.ndarray
@@ -63,6 +71,9 @@ class TreeColumns:
     """How batches with these slots and dense columns become a matrix. Thread-safe; picklable."""
 
     dense_names: tuple[str, ...]
+    """Of the batches, those left out too."""
+    dense_out: tuple[str, ...]
+    """The dense columns that are left out."""
     vocabularies: tuple[SlotVocabulary, ...]
 
     @classmethod
@@ -74,14 +85,28 @@ class TreeColumns:
         *,
         max_categories: int,
         max_multi_hot: int,
+        without: Sequence[str] = (),
     ) -> Self:
-        """Choose the keys that are told apart, given the counts of each slot."""
+        """Choose the keys that are told apart, given the counts of each slot.
+
+        Raises:
+            ConfigError: `without` names what is neither a slot nor a dense column.
+        """
+        for name in without:
+            if name not in (*slots, *dense_names):
+                raise ConfigError(
+                    f"without names {name!r}, which is neither a slot nor a dense column"
+                    f"{nearest(name, (*slots, *dense_names))}"
+                )
+        most = {"one": max_categories, "several": max_multi_hot, "out": 0}
         vocabularies = []
         for slot, counted in zip(slots, counts, strict=True):
             several = counted.most_in_example > 1 or counted.valued
-            most = max_multi_hot if several else max_categories
-            vocabularies.append(SlotVocabulary(slot, several, counted.most_frequent(most)))
-        return cls(tuple(dense_names), tuple(vocabularies))
+            kind: SlotKind = "out" if slot in without else "several" if several else "one"
+            keys = counted.most_frequent(most[kind])
+            vocabularies.append(SlotVocabulary(slot, kind, keys))
+        out = tuple(name for name in dense_names if name in without)
+        return cls(tuple(dense_names), out, tuple(vocabularies))
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -94,12 +119,12 @@ class TreeColumns:
 
         The last is a key in hexadecimal digits; `weiml.features.KeyNames` tells what it stands for.
         """
-        names = list(self.dense_names)
+        names = [name for name in self.dense_names if name not in self.dense_out]
         for vocabulary in self.vocabularies:
-            if vocabulary.several:
+            if vocabulary.kind == "several":
                 names.append(f"{vocabulary.slot} (count)")
                 names += [f"{vocabulary.slot} {int(key):016x}" for key in vocabulary.keys]
-            else:
+            elif vocabulary.kind == "one":
                 names.append(vocabulary.slot)
         return tuple(names)
 
@@ -109,7 +134,7 @@ class TreeColumns:
         return tuple(
             int(column)
             for column, vocabulary in zip(self._plan.columns, self.vocabularies, strict=True)
-            if not vocabulary.several
+            if vocabulary.kind == "one"
         )
 
     def matrix(self, batch: Batch) -> np.ndarray:
@@ -134,10 +159,11 @@ class TreeColumns:
     def to_mapping(self) -> dict[str, Any]:
         """Return plain data for JSON; keys are 16 hexadecimal digits."""
         slots = [
-            {"slot": v.slot, "several": v.several, "keys": [f"{int(key):016x}" for key in v.keys]}
+            {"slot": v.slot, "kind": v.kind, "keys": [f"{int(key):016x}" for key in v.keys]}
             for v in self.vocabularies
         ]
-        return {"dense_names": list(self.dense_names), "slots": slots}
+        dense = {"dense_names": list(self.dense_names), "dense_out": list(self.dense_out)}
+        return {**dense, "slots": slots}
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
@@ -145,21 +171,25 @@ class TreeColumns:
         vocabularies = []
         for slot in mapping["slots"]:
             keys = np.array([int(key, 16) for key in slot["keys"]], np.uint64)
-            vocabularies.append(SlotVocabulary(str(slot["slot"]), bool(slot["several"]), keys))
-        return cls(tuple(mapping["dense_names"]), tuple(vocabularies))
+            if slot["kind"] not in _KINDS:
+                raise ValueError(f"unknown kind of slot {slot['kind']!r}")
+            vocabularies.append(SlotVocabulary(str(slot["slot"]), slot["kind"], keys))
+        dense = tuple(mapping["dense_names"]), tuple(mapping["dense_out"])
+        return cls(*dense, tuple(vocabularies))
 
     @cached_property
     def _plan(self) -> _Plan:
         vocabularies = self.vocabularies
-        widths = [len(self.dense_names), *(v.width for v in vocabularies)]
+        dense = [i for i, name in enumerate(self.dense_names) if name not in self.dense_out]
+        widths = [len(dense), *(v.width for v in vocabularies)]
         orders = [np.argsort(v.keys) for v in vocabularies]
+        rising = [v.keys[order] for v, order in zip(vocabularies, orders, strict=True)]
         return _Plan(
-            several=np.array([v.several for v in vocabularies], np.bool_),
+            dense=np.array(dense, np.int64),
+            kinds=np.array([_KINDS[v.kind] for v in vocabularies], np.int8),
             columns=np.cumsum(widths)[: len(vocabularies)],
             starts=np.cumsum([0, *(len(v.keys) for v in vocabularies)]),
-            keys=np.concatenate(
-                [np.empty(0, np.uint64), *(v.keys[o] for v, o in zip(vocabularies, orders))]  # noqa: B905
-            ),
+            keys=np.concatenate([np.empty(0, np.uint64), *rising]),
             codes=np.concatenate([np.empty(0, np.int64), *orders]),
         )
 
@@ -183,27 +213,31 @@ def _fill(
     keys: np.ndarray,
     values: np.ndarray | None,
     offsets: np.ndarray,
-    several: np.ndarray,
+    dense_places: np.ndarray,
+    kinds: np.ndarray,
     columns: np.ndarray,
     starts: np.ndarray,
     known: np.ndarray,
     codes: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    num_slots = several.size
+    num_slots = kinds.size
     for b in range(out.shape[0]):
-        for d in range(dense.shape[1]):
-            out[b, d] = dense[b, d] if np.isfinite(dense[b, d]) else np.nan
+        for d in range(dense_places.size):
+            value = dense[b, dense_places[d]]
+            out[b, d] = value if np.isfinite(value) else np.nan
         for s in range(num_slots):
             first, last = offsets[b * num_slots + s], offsets[b * num_slots + s + 1]
             size = starts[s + 1] - starts[s]
             at = columns[s]
-            if not several[s]:
+            if kinds[s] == _ONE:
                 if first == last:
                     out[b, at] = np.nan
                     continue
                 place = _find(known, starts[s], starts[s + 1], keys[first])
                 out[b, at] = codes[place] if place >= 0 else size
+                continue
+            if kinds[s] != _SEVERAL:
                 continue
             out[b, at] = last - first
             out[b, at + 1 : at + 1 + size] = 0

@@ -1,4 +1,4 @@
-"""How trees are boosted: LightGBM's knobs by their LightGBM names, and how batches become columns."""
+"""How trees are boosted: LightGBM's knobs by its own names, and how batches become columns."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ class GBDTConfig:
     """Of a slot with one key an example: its most frequent keys that are told apart."""
     max_multi_hot: int = 32
     """Of a slot with several keys: its most frequent keys that get a column each."""
+    without: tuple[str, ...] = ()
+    """Slots and dense columns that trees do not see: crosses and buckets, say."""
 
     early_stopping_rounds: int = 50
     """Rounds without a better validation metric after which training stops; 0 never stops. The

@@ -149,8 +149,10 @@ def _numbers(text: str, count: int, dtype: type, name: str) -> np.ndarray:
 
 def _shifted(threshold: np.ndarray, tree: dict[str, str], sets_before: int) -> np.ndarray:
     kinds = np.array(tree.get("decision_type", "").split(), np.int64)
-    return np.where(kinds & _CATEGORICAL, threshold + sets_before, threshold) if kinds.size else (
-        threshold
+    return (
+        np.where(kinds & _CATEGORICAL, threshold + sets_before, threshold)
+        if kinds.size
+        else (threshold)
     )
 
 

@@ -37,7 +37,7 @@ class TreeText:
         """
         body, end, _ = text.replace("\r\n", "\n").partition(f"\n{_END}")
         if not body.startswith("tree\n") or not end:
-            raise DataError(f"this is no text of a LightGBM model, or it is cut short: {text[:40]!r}")
+            raise DataError(f"no text of a LightGBM model, or cut short: it begins {text[:40]!r}")
         head, *trees = _TREE.split(body)
         lines = [line for line in head.splitlines() if line and not line.startswith(_DROPPED)]
         if "num_tree_per_iteration=1" not in lines:

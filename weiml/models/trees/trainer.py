@@ -136,6 +136,8 @@ class _Run:
         surveys = self.group.execute(work.survey, self.train, self.config)
         _check_classes(surveys, self.train)
         self._columns = _fit_columns(self.train, surveys, self.config)
+        if not self._columns.names:
+            raise DataError(f"training set {self.train} leaves trees no column to split by")
         sample = Batch.concat([s.sample for s in surveys if s.sample is not None])
         weighted = any(s.weighted for s in surveys)
         arguments = (self.train, self.validation, self._columns, sample, self.config, weighted)
@@ -271,6 +273,7 @@ def _fit_columns(
         counts,
         max_categories=config.max_categories,
         max_multi_hot=config.max_multi_hot,
+        without=config.without,
     )
 
 
@@ -300,8 +303,6 @@ def _check_classes(surveys: list[work.Survey], train: BatchSource) -> None:
             f"training set {train} has {positives} positive examples of {examples}: trees need "
             "both classes"
         )
-    if not train.slots and not train.dense_names:
-        raise DataError(f"training set {train} has neither slots nor dense columns")
 
 
 def _kept_encoder(source: BatchSource) -> FeatureEncoder | None:

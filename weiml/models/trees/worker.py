@@ -177,7 +177,9 @@ def start_segment(
     """Begin boosting after `first_round` rounds.
 
     Args:
+        context: the worker.
         before: trees that the worker does not have in its scores yet.
+        first_round: how many trees there are.
         addresses: of all workers; empty for a lone one.
     """
     worker = _worker(context)
@@ -201,7 +203,7 @@ def start_segment(
 def boost(context: WorkerContext, count: int) -> Boosted:
     """Add up to `count` trees."""
     worker = _worker(context)
-    metrics = []
+    metrics: list[tuple[float, float]] = []
     for done in range(count):
         with _named_failures(context):
             if worker.booster.update():
