@@ -19,7 +19,6 @@ from weiml.features import Batch
 from weiml.models.base import Columns, register_model
 from weiml.models.logistic_regression import LogisticRegression, LogisticRegressionConfig
 from weiml.models.trees.leaves import LeafEncoder
-from weiml.models.trees.model import GBDT
 
 __all__ = ["GBDTLogisticRegression", "GBDTLogisticRegressionConfig"]
 
@@ -75,7 +74,7 @@ class GBDTLogisticRegression(LogisticRegression):
                 raise ConfigError(
                     "gbdt_lr needs trees: set `trees` to a folder that GBDT.save wrote"
                 )
-            self._set_leaves(LeafEncoder.of(GBDT.load(self.config.trees)))
+            self._set_leaves(LeafEncoder.of_folder(self.config.trees))
         assert self._leaves is not None
         return self._leaves
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Self
 
 import numba
@@ -46,6 +47,11 @@ class LeafEncoder:
     def of(cls, model: GBDT) -> Self:
         """Return the leaves of a trained model."""
         return cls(model.columns, model.trees)
+
+    @classmethod
+    def of_folder(cls, folder: str | Path) -> Self:
+        """Return the leaves of a saved model; see `GBDT.load`."""
+        return cls.of(GBDT.load(folder))
 
     def with_leaves(self, batch: Batch, *, alone: bool = False) -> Batch:
         """Return the batch with the slot ``leaves``, one key a tree.
