@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +54,12 @@ def examples_of() -> ExamplesOf:
 
 
 @pytest.fixture(scope="session")
-def sets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BatchDataset, BatchDataset]]:
+def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[BatchDataset, BatchDataset]:
     """A training set of four parts, and a validation set."""
     folder: Path = tmp_path_factory.mktemp("trees")
     train = write_batches([make_examples(4000, 1)], folder / "train", examples_per_part=1100)
     validation = write_batches([make_examples(1500, 2)], folder / "validation")
-    yield train, validation
+    return train, validation
 
 
 @pytest.fixture

@@ -128,6 +128,6 @@ def test_what_does_not_fit_is_told(
     other = replace(batch, slots=("city", "words"))
     with pytest.raises(DataError, match="same encoder"):
         build_model("gbdt_lr", {"trees": trees}, Columns.of(other)).keys(other)
+    crosses = (Cross("both", of=("city", "tags")),)
     with pytest.raises(ConfigError, match="only_leaves"):
-        crosses = (Cross("both", of=("city", "tags")),)
         GBDTLogisticRegressionConfig(only_leaves=True, crosses=crosses)

@@ -111,7 +111,7 @@ def test_an_interrupted_run_ends_with_the_same_trees_to_the_bit(
     whole = GBDTTrainer(config).fit(*sets)
     with pytest.raises(StopError):
         GBDTTrainer(config).fit(*sets, checkpoints=tmp_path, progress=stopping_at(10))
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["round-00000004", "round-00000008"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["round-00000004", "round-00000008"]
     seen: list[GBDTProgress] = []
     resumed = GBDTTrainer(config).fit(*sets, checkpoints=tmp_path, progress=seen.append)
     assert seen[0].round == 10
@@ -221,7 +221,11 @@ def test_two_workers_grow_what_one_grows(
     monkeypatch.setattr(driver, "_make_group", lambda config: lent)
     # Spread, LightGBM estimates how many examples a leaf has, so limits on them act differently.
     config = replace(small, checkpoint_rounds=6, min_data_in_leaf=1, min_data_per_group=1)
-    two = GBDTTrainer(spread(config)).fit(*sets)
+    heard: list[str] = []
+    two = GBDTTrainer(spread(config)).fit(
+        *sets, progress=lambda _: heard.extend(listening(two_workers._pids))
+    )
+    assert set(heard) == {"127.0.0.1"}
     for answers in lent.answers["end_segment"]:
         assert len({digest for _, digest in answers}) == 1  # all ranks have the same trees
     assert GBDTTrainer(spread(config)).fit(*sets).model.trees == two.model.trees
@@ -258,8 +262,14 @@ def test_a_worker_that_dies_ends_the_run_and_leaves_no_process(
     assert not any(alive(pid) for pid in pids)
 
 
+def listening(pids: list[int]) -> list[str]:
+    """Return where processes listen: LightGBM no longer, once its workers are linked."""
+    connections = [c for pid in pids for c in psutil.Process(pid).net_connections("inet")]
+    return [c.laddr.ip.split(":")[-1] for c in connections if c.status == psutil.CONN_LISTEN]
+
+
 def alive(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
