@@ -22,6 +22,7 @@ __all__ = ["Forest"]
 
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2  # bits of LightGBM's decision_type; missing type is above
 _ZERO_MISSING, _NAN_MISSING = 1, 2
+_TOGETHER = 64  # examples that go through a tree one after the other, while it is in the cache
 _ZERO = 1e-35  # up to where LightGBM takes a number for zero
 
 _NODE_ARRAYS = {
@@ -195,20 +196,23 @@ def _goes_left(
     if kind & _CATEGORICAL:
         if not 0 <= value < 2**31:  # NaN too
             return False
-        code, chosen = int(value), int(threshold)
+        code, chosen = np.int64(value), np.int64(threshold)
         word = sets[chosen] + (code >> 5)
         return word < sets[chosen + 1] and ((words[word] >> np.uint32(code & 31)) & 1) == 1
     missing = (kind >> 2) & 3
-    if np.isnan(value) and missing != _NAN_MISSING:
+    if np.isnan(value):
+        if missing == _NAN_MISSING:
+            return (kind & _DEFAULT_LEFT) != 0
         value = 0.0
-    if (missing == _ZERO_MISSING and abs(value) <= _ZERO) or np.isnan(value):
+    if missing == _ZERO_MISSING and abs(value) <= _ZERO:
         return (kind & _DEFAULT_LEFT) != 0
     return value <= threshold
 
 
 @numba.njit(nogil=True, cache=True)
 def _leaf(
-    row: np.ndarray,
+    matrix: np.ndarray,
+    i: int,
     base: int,
     feature: np.ndarray,
     threshold: np.ndarray,
@@ -221,7 +225,7 @@ def _leaf(
     node = 0
     while node >= 0:
         at = base + node
-        side = _goes_left(row[feature[at]], threshold[at], kind[at], sets, words)
+        side = _goes_left(matrix[i, feature[at]], threshold[at], kind[at], sets, words)
         node = left[at] if side else right[at]
     return ~node
 
@@ -241,14 +245,17 @@ def _add_scores(
     leaf_value: np.ndarray,
     scores: np.ndarray,
 ) -> None:
-    for i in range(matrix.shape[0]):
+    for start in range(0, matrix.shape[0], _TOGETHER):
+        stop = min(start + _TOGETHER, matrix.shape[0])
         for t in range(nodes.size - 1):
-            leaf = 0
-            if nodes[t + 1] > nodes[t]:
+            if nodes[t + 1] == nodes[t]:
+                scores[start:stop] += leaf_value[leaves[t]]
+                continue
+            for i in range(start, stop):
                 leaf = _leaf(
-                    matrix[i], nodes[t], feature, threshold, kind, left, right, sets, words
+                    matrix, i, nodes[t], feature, threshold, kind, left, right, sets, words
                 )
-            scores[i] += leaf_value[leaves[t] + leaf]
+                scores[i] += leaf_value[leaves[t] + leaf]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -265,10 +272,13 @@ def _leaf_indices(
     words: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    for i in range(matrix.shape[0]):
+    for start in range(0, matrix.shape[0], _TOGETHER):
+        stop = min(start + _TOGETHER, matrix.shape[0])
         for t in range(nodes.size - 1):
-            out[i, t] = 0
-            if nodes[t + 1] > nodes[t]:
+            if nodes[t + 1] == nodes[t]:
+                out[start:stop, t] = 0
+                continue
+            for i in range(start, stop):
                 out[i, t] = _leaf(
-                    matrix[i], nodes[t], feature, threshold, kind, left, right, sets, words
+                    matrix, i, nodes[t], feature, threshold, kind, left, right, sets, words
                 )
