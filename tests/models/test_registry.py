@@ -50,7 +50,7 @@ def test_names_are_given_once() -> None:
 
     class Own(LogisticRegression):
         name = "own"
-        config_class = OwnConfig  # type: ignore[assignment]
+        config_class = OwnConfig
 
     from weiml.models import register_model
 

@@ -146,7 +146,8 @@ BROUGHT_BY = {
 def test_every_import_is_a_requirement(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["tensorflow"], *extras["kafka"]]
+    optional = [*extras["tensorflow"], *extras["kafka"], *extras["trees"]]
+    wanted = [*project["dependencies"], *optional]
     named = {re.split(r"[\[<>=~! ]", text)[0].lower().removesuffix("-cpu") for text in wanted}
     programs = [root / folder for folder in ("actors", "pipelines", "serve", "tune")]
     for file in [*library(root), *(file for folder in programs for file in folder.glob("*.py"))]:

@@ -38,6 +38,7 @@ class ModelConfig:
 
 MODELS: dict[str, str | type[Model]] = {
     "dnn": "weiml.models.deep.dnn:DNN",
+    "gbdt_lr": "weiml.models.trees.gbdt_lr:GBDTLogisticRegression",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
     "wide_deep": "weiml.models.deep.wide_deep:WideDeep",
 }

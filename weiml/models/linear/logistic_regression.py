@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numba
 import numpy as np
@@ -61,7 +61,7 @@ class LogisticRegression(Model):
     """Sparse logistic regression. The bias and the dense columns are keys of the same table."""
 
     name = "lr"
-    config_class = LogisticRegressionConfig
+    config_class: ClassVar[type[LogisticRegressionConfig]] = LogisticRegressionConfig
     config: LogisticRegressionConfig
 
     def __init__(self, config: Any, columns: Columns, **options: Any) -> None:
@@ -74,6 +74,10 @@ class LogisticRegression(Model):
         grouped = (cross for groups in self.config.cross_groups for cross in groups.crosses)
         self._crosses = (*self.config.crosses, *grouped)
         check_crosses(self._crosses, columns.slots)
+
+    def extended(self, batch: Batch) -> Batch:
+        """Return the batch with the slots that live for one step only: its crosses."""
+        return with_crosses(batch, self._crosses)
 
     def tables(self) -> tuple[TableConfig, ...]:
         """See `Model.tables`."""
@@ -88,20 +92,20 @@ class LogisticRegression(Model):
 
     def keys(self, batch: Batch) -> Mapping[str, np.ndarray]:
         """See `Model.keys`: for each example the bias, the dense columns, then its slots' keys."""
-        crossed = with_crosses(batch, self._crosses)
+        crossed = self.extended(batch)
         return {TABLE: np.asarray(_with_own_keys(self._own_keys, crossed.keys, _starts(crossed)))}
 
     def logits(self, batch: Batch, rows: Mapping[str, Rows]) -> np.ndarray:
         """See `Model.logits`."""
         self.check(batch)
-        starts, values = self._values(with_crosses(batch, self._crosses))
+        starts, values = self._values(self.extended(batch))
         weights, positions = rows[TABLE]
         return np.asarray(linear_sums(weights, positions, values, starts))
 
     def prepare(self, batch: Batch) -> Prepared:
         """See `Model.prepare`. The model's own keys come first, `positions` counts from behind."""
         self.check(batch)
-        crossed = with_crosses(batch, self._crosses)
+        crossed = self.extended(batch)
         distinct, positions = unique_keys(crossed.keys)
         keys = np.concatenate([self._own_keys, distinct])
         return Prepared(crossed, {TABLE: Lookup(keys, positions, crossed.values, crossed.offsets)})
