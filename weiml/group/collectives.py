@@ -86,8 +86,9 @@ class AllReduce:
 
     @property
     def listed(self) -> list[Array]:
-        """The arrays as a list."""
-        return [self.arrays] if self.single else list(self.arrays)
+        """The arrays as a list; numbers of numpy as arrays of no dimension."""
+        arrays = [self.arrays] if self.single else self.arrays
+        return [np.asarray(a) if isinstance(a, np.generic) else a for a in arrays]
 
     @property
     def name(self) -> str:

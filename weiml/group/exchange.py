@@ -39,7 +39,7 @@ class Exchange:
         self._gloo = backend == "gloo"
         self._reduction = reduction
         self._bucket_bytes = bucket_bytes
-        self._process_group = process_group
+        self.process_group = process_group
 
     @property
     def multiple(self) -> int:
@@ -82,7 +82,7 @@ class Exchange:
         """Replace a tensor by that of worker `root`."""
         import torch.distributed as dist
 
-        dist.broadcast(tensor, src=root, group=self._process_group)
+        dist.broadcast(tensor, src=root, group=self.process_group)
 
     def _ring(self, flat: Any, op: ReduceOp) -> None:
         import torch
@@ -90,7 +90,7 @@ class Exchange:
 
         kind = dist.ReduceOp.MAX if op == "max" else dist.ReduceOp.SUM
         works = [
-            dist.all_reduce(piece, op=kind, group=self._process_group, async_op=True)
+            dist.all_reduce(piece, op=kind, group=self.process_group, async_op=True)
             for piece in buckets(flat, self._bucket_bytes, 1)
         ]
         for work in works:
@@ -105,7 +105,7 @@ class Exchange:
 
         sent = piece.to(wire)
         parts = torch.empty_like(sent)
-        work = dist.all_to_all_single(parts, sent, group=self._process_group, async_op=True)
+        work = dist.all_to_all_single(parts, sent, group=self.process_group, async_op=True)
         # The work does not hold what it sends on every backend.
         return _Holding(work, sent), parts.reshape(self._n, -1)
 
@@ -146,10 +146,10 @@ class Exchange:
         if self._gloo:
             # Several times as fast there as its own all-gather, which goes around a ring.
             sent = mine.repeat(self._n)
-            work = dist.all_to_all_single(found, sent, group=self._process_group, async_op=True)
+            work = dist.all_to_all_single(found, sent, group=self.process_group, async_op=True)
             return _Holding(work, sent)
         gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-        return _Holding(gather(found, mine, group=self._process_group, async_op=True), mine)
+        return _Holding(gather(found, mine, group=self.process_group, async_op=True), mine)
 
 
 class _Holding:

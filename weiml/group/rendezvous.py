@@ -108,25 +108,18 @@ class Rendezvous:
             backend: "gloo" or "nccl".
             device: "cpu", or "cuda:i", which is current.
         """
-        _, name = self._interface()
-        os.environ["GLOO_SOCKET_IFNAME"] = name
-        os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
-        import torch
-        import torch.distributed as dist
-
-        limit = datetime.timedelta(seconds=self.config.collective_timeout_s)
-        dist.init_process_group(
-            backend,
-            store=self._store or self._connect(address),
-            rank=self.rank,
-            world_size=self.num_workers,
-            timeout=limit,
-            device_id=torch.device(device) if backend == "nccl" else None,
-        )
         control = None
-        if self.config.verify:
-            both = dist.new_group(backend="gloo", timeout=limit)
-            control = Exchange(self.num_workers, "gloo", process_group=both)
+        try:
+            self._init(address, backend, device)
+            if self.config.verify:
+                control = Exchange(self.num_workers, "gloo", process_group=self._new_control())
+            self._limit_collectives(control)
+        except RuntimeError as error:
+            raise ClusterError(
+                f"worker {self.rank} of {self.num_workers} could not join the others over "
+                f"{backend} at {address[0]} (interface = {self.config.interface!r}) within "
+                f"start_timeout_s = {self.config.start_timeout_s:g} s: {error}"
+            ) from error
         exchange = Exchange(
             self.num_workers,
             backend,
@@ -142,6 +135,36 @@ class Rendezvous:
             compression=self.config.compression,
             timeout_s=self.config.collective_timeout_s,
         )
+
+    def _init(self, address: Address, backend: str, device: str) -> None:
+        _, name = self._interface()
+        os.environ["GLOO_SOCKET_IFNAME"] = name
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+        import torch
+        import torch.distributed as dist
+
+        dist.init_process_group(
+            backend,
+            store=self._store or self._connect(address),
+            rank=self.rank,
+            world_size=self.num_workers,
+            timeout=datetime.timedelta(seconds=self.config.start_timeout_s),
+            device_id=torch.device(device) if backend == "nccl" else None,
+        )
+
+    def _new_control(self) -> Any:
+        import torch.distributed as dist
+
+        limit = datetime.timedelta(seconds=self.config.start_timeout_s)
+        return dist.new_group(backend="gloo", timeout=limit)
+
+    def _limit_collectives(self, control: Exchange | None) -> None:
+        """Let the timeout of joining give way to that of collectives."""
+        from torch.distributed.distributed_c10d import _set_pg_timeout
+
+        limit = datetime.timedelta(seconds=self.config.collective_timeout_s)
+        for group in [None] if control is None else [None, control.process_group]:
+            _set_pg_timeout(limit, group)
 
     def _connect(self, address: Address) -> Any:
         from torch._C._distributed_c10d import TCPStore
