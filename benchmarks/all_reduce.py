@@ -23,6 +23,7 @@ import ray
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch._C._distributed_c10d import TCPStore
 
 from benchmarks.harness import Case, run
 from weiml.cluster import start_ray
@@ -54,7 +55,7 @@ def peer(rank: int, port: int, orders: Connection) -> None:
     """Be one process of the peer: answer (size, rounds) by seconds until None comes."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    store = dist.TCPStore("127.0.0.1", port, 2, is_master=False)
+    store = TCPStore("127.0.0.1", port, 2, is_master=False)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     while (order := orders.recv()) is not None:
         size, rounds = order
@@ -74,7 +75,7 @@ def peers() -> Iterator[list[Connection]]:
     context = mp.get_context("spawn")
     listener = socket.create_server(("127.0.0.1", 0))
     port = int(listener.getsockname()[1])
-    store = dist.TCPStore(  # kept: it is the others' meeting place
+    store = TCPStore(  # kept: it is the others' meeting place
         "127.0.0.1",
         port,
         2,
