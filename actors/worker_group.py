@@ -27,6 +27,7 @@ from weiml.group import GangState, Supervisor, WorkerGroup, WorkerGroupConfig, c
 Show = Callable[[dict[str, Any]], None]
 
 DEFAULTS = {"num_workers": 2}
+SIZES = "4K 1M 16M"
 
 
 class Watch:
@@ -126,11 +127,9 @@ def main(
     check: Annotated[
         bool, typer.Option("--check", help="Check the collectives once, and end.")
     ] = False,
-    size: Annotated[list[str], typer.Option(help="Bytes to reduce, as 4M; may be given again.")] = [
-        "4K",
-        "1M",
-        "16M",
-    ],
+    size: Annotated[
+        list[str], typer.Option(help=f"Bytes to reduce; may be given again; default {SIZES}.")
+    ] = [],  # noqa: B006
     address: Annotated[
         str,
         typer.Option(envvar="RAY_ADDRESS", help="A Ray cluster: HOST:PORT, auto, or local."),
@@ -149,7 +148,7 @@ def main(
     show = _as_json if as_json else _as_text(Console())
     try:
         group = settings(config, set_, flags)
-        sizes = [bytes_of(text) for text in size]
+        sizes = [bytes_of(text) for text in size or SIZES.split()]
         with (
             ray_running(address),
             _signals(stop),  # after Ray's start, which sets a handler of its own

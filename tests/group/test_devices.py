@@ -38,7 +38,13 @@ def test_a_gpu_without_cuda_is_an_error() -> None:
         choose_device(["0"])
 
 
-def test_a_cpu_needs_no_side_stream() -> None:
-    side = SideStream("cpu")
-    with side.after(side.mark(), [torch.zeros(1)]):
+@pytest.mark.parametrize("device", ["cpu", *(["cuda:0"] if torch.cuda.is_available() else [])])
+def test_work_on_the_side_begins_after_what_was_marked(device: str) -> None:
+    side = SideStream(device)
+    tensor = torch.zeros(1 << 20, device=device)
+    for _ in range(50):
+        tensor += 1
+    with side.after(side.mark(), [tensor]):
+        copy = tensor * 2
         side.synchronize()
+    assert copy.min() == copy.max() == 100

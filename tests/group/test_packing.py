@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from weiml.group.packing import buckets, from_bytes, pack, to_bytes, unpack
 
+DEVICES = ["cpu", *(["cuda:0"] if torch.cuda.is_available() else [])]
+
 SHAPES = st.lists(
     st.tuples(
         st.lists(st.integers(0, 4), max_size=3).map(tuple),
@@ -36,20 +38,26 @@ def test_packed_arrays_come_back(shapes: list[tuple[tuple[int, ...], str]], mult
         np.testing.assert_array_equal(found, array)
 
 
-def test_packing_copies() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_packing_copies(device: str) -> None:
     array = np.ones(4, np.float32)
-    packed = pack([array], "cpu", 2)
+    packed = pack([array], device, 2)
     array[:] = 7
+    assert str(packed[0].flat.device) == device
     assert packed[0].flat.tolist() == [1.0] * 4
+    (found,) = unpack(packed, [array])
+    assert isinstance(found, np.ndarray)
+    assert found.tolist() == [1.0] * 4
 
 
-def test_tensors_and_strided_and_read_only_arrays() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_tensors_and_strided_and_read_only_arrays(device: str) -> None:
     strided = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]
     fixed = np.arange(3, dtype=np.float32)
     fixed.flags.writeable = False
-    tensor = torch.arange(4.0).reshape(2, 2).t()
+    tensor = torch.arange(4.0, device=device).reshape(2, 2).t()
     given_arrays = [strided, fixed, tensor]
-    found = unpack(pack(given_arrays, "cpu", 4), given_arrays)
+    found = unpack(pack(given_arrays, device, 4), given_arrays)
     np.testing.assert_array_equal(found[0], strided)
     np.testing.assert_array_equal(found[1], fixed)
     assert isinstance(found[2], torch.Tensor)

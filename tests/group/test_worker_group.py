@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from weiml.errors import ClusterError, ConfigError, DataError
 from weiml.group import (
@@ -92,7 +94,17 @@ def make_functions() -> dict[str, Any]:
             time.sleep(3600)
         yield np.zeros(4, np.float32)
 
-    functions = (pid, remember, noisy_means, fail_on_last, die_on_last, everything, uneven)
+    def overlap(context: WorkerContext, file: str) -> Collective:
+        """Worker 0 computes on while its array is under way; worker 1 comes only then."""
+        deadline = time.monotonic() + 60
+        while context.rank == 1 and not os.path.exists(file):
+            assert time.monotonic() < deadline, "worker 0 waits in Start"
+            time.sleep(0.01)
+        handle = yield Start(np.full(100_000, context.rank, np.float32))
+        open(file, "w").close()
+        return float((yield handle)[0])
+
+    functions = (overlap, pid, remember, noisy_means, fail_on_last, die_on_last, everything, uneven)
     return {f.__name__: f for f in (*functions, other_shapes, tensors, sleepy)}
 
 
@@ -153,7 +165,7 @@ def assert_same(mine: Any, theirs: Any) -> None:
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_everything_is_bit_equal_to_logical_workers(ray_session: None) -> None:
+def test_everything_is_bit_equal_to_logical_workers(ray_session: None, tmp_path: Path) -> None:
     # Buckets of 1 KiB: the arrays travel in several.
     config = WorkerGroupConfig(
         num_workers=3, cpus_per_worker=0.5, bucket_bytes=1024, compression="bfloat16"
@@ -164,11 +176,29 @@ def test_everything_is_bit_equal_to_logical_workers(ray_session: None) -> None:
         remote = group.run(FUNCTIONS["everything"], 1001)
         assert group.run(FUNCTIONS["tensors"]) == [("Tensor", [1.0] * 3, "cpu")] * 3
         assert check_group(group, 4096, 2).num_workers == 3
+        assert group.run(FUNCTIONS["overlap"], str(tmp_path / "file")) == [1.0] * 3
     for mine, theirs in zip(remote, local, strict=True):
         assert mine.keys() == theirs.keys()
         for name in mine:
             assert_same(mine[name], theirs[name])
     assert np.abs(remote[0]["long"]).sum() > 0
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("compression", ["none", "bfloat16"])
+def test_nccl_is_bit_equal_to_logical_workers(ray_session: None, compression: Any) -> None:
+    local = LocalGroup(2, compression=compression).run(FUNCTIONS["everything"], 1001)
+    config = WorkerGroupConfig(
+        num_workers=2, gpus_per_worker=1.0, cpus_per_worker=0.5, compression=compression
+    )
+    with WorkerGroup.start(config) as group:
+        assert group.backend == "nccl"
+        assert len({worker.device_name for worker in group.workers}) == 1
+        remote = group.run(FUNCTIONS["everything"], 1001)
+        assert check_group(group, 1 << 26).num_workers == 2
+    for mine, theirs in zip(remote, local, strict=True):
+        for name in mine:
+            assert_same(mine[name], theirs[name])
 
 
 @pytest.mark.parametrize(
