@@ -30,6 +30,7 @@ from weiml.group import (
     WorkerGroup,
     WorkerGroupConfig,
 )
+from weiml.ps.processes.liveness import is_running
 
 __all__ = ["main"]
 
@@ -94,7 +95,7 @@ def outcome(cluster: Cluster, other: Any, supervisor: Supervisor) -> dict[str, A
     assert supervisor.state is GangState.RUNNING
     look(supervisor.group)
     supervisor.close()
-    left = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+    left = [pid for pid in pids if is_running(pid)]
     return {
         "sizes": sizes,
         "nodes": nodes,

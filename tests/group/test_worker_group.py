@@ -89,11 +89,6 @@ def make_functions() -> dict[str, Any]:
         mean = yield torch.full((3,), float(context.rank))
         return type(mean).__name__, mean.tolist(), context.device
 
-    def sleepy(context: WorkerContext) -> Collective:
-        if context.rank:
-            time.sleep(3600)
-        yield np.zeros(4, np.float32)
-
     def overlap(context: WorkerContext, file: str) -> Collective:
         """Worker 0 computes on while its array is under way; worker 1 comes only then."""
         deadline = time.monotonic() + 60
@@ -105,7 +100,7 @@ def make_functions() -> dict[str, Any]:
         return float((yield handle)[0])
 
     functions = (overlap, pid, remember, noisy_means, fail_on_last, die_on_last, everything, uneven)
-    return {f.__name__: f for f in (*functions, other_shapes, tensors, sleepy)}
+    return {f.__name__: f for f in (*functions, other_shapes, tensors)}
 
 
 FUNCTIONS = make_functions()
@@ -142,7 +137,7 @@ def test_means_are_bit_equal_to_logical_workers(ray_session: None) -> None:
     ("function", "kind", "message"),
     [
         ("fail_on_last", DataError, "example 17 is broken"),
-        ("die_on_last", ClusterError, "worker 1 of 2 died"),
+        pytest.param("die_on_last", ClusterError, "worker 1 of 2 died", marks=pytest.mark.slow),
     ],
 )
 def test_a_failure_ends_the_whole_group(
@@ -227,9 +222,14 @@ def test_a_worker_that_does_not_come_is_named(ray_session: None) -> None:
     )
     with WorkerGroup.start(config) as group:
         pids = [worker.pid for worker in group.workers]
+        os.kill(pids[1], signal.SIGSTOP)
         with pytest.raises(ClusterError, match="1 of 2 workers lost the others; worker 1 did not"):
-            group.run(FUNCTIONS["sleepy"])
+            group.run(FUNCTIONS["noisy_means"], 1)
         assert gone(pids)
+        group.restart()
+        os.kill(group.workers[0].pid, signal.SIGSTOP)
+        with pytest.raises(ClusterError, match="worker 0 of 2 does not answer within 1 s"):
+            group.check()
         group.restart()
         assert group.run(FUNCTIONS["noisy_means"], 1)[0].shape == (1000,)
 
@@ -261,6 +261,7 @@ def test_groups_are_interchangeable(ray_session: None) -> None:
             assert_same(results[0][name], results[1][name])
 
 
+@pytest.mark.slow
 def test_ring_reduction_gives_the_mean(ray_session: None) -> None:
     with WorkerGroup.create(2, cpus_per_worker=0.5, reduction="ring", verify=False) as group:
         remote = group.run(FUNCTIONS["noisy_means"], 2)

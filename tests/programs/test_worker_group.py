@@ -17,6 +17,7 @@ import pytest
 
 from weiml.config import load_config
 from weiml.group import WorkerGroupConfig
+from weiml.ps.processes.liveness import is_running
 
 pytestmark = pytest.mark.process
 
@@ -86,7 +87,7 @@ def test_a_check_shows_where_the_workers_are_and_how_fast_they_reduce(
     for check in checks:
         assert check["bus_bytes_per_second"] == check["algorithm_bytes_per_second"] > 0
     assert last == {"state": "closed", "restarts": 0}
-    assert not any(os.path.exists(f"/proc/{w['pid']}") for w in first["workers"])
+    assert not any(is_running(worker["pid"]) for worker in first["workers"])
 
 
 @pytest.mark.slow

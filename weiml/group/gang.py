@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
+import signal
 import time
 from typing import Any
 
@@ -14,6 +18,7 @@ from weiml.group.placement import Room, find_room, gpus_of
 __all__ = ["Gang"]
 
 _END_S = 30.0
+_INSIST_S = 3.0
 
 
 class Gang:
@@ -50,48 +55,44 @@ class Gang:
             raise
         return gang
 
-    def call(self, method: str, *arguments: Any) -> list[Any]:
+    def call(self, method: str, *arguments: Any, limit_s: float = math.inf) -> list[Any]:
         """Call a method of every worker at the same time; return the results in rank order.
 
         Raises:
-            ClusterError: a worker died, or could not reach the others.
+            ClusterError: a worker died, could not reach the others, or took longer than `limit_s`.
             Exception: what a worker's function raised, the first of them.
         """
-        return self.collect([getattr(actor, method).remote(*arguments) for actor in self._actors])
+        references = [getattr(actor, method).remote(*arguments) for actor in self._actors]
+        return self.collect(references, limit_s)
 
-    def collect(self, references: list[Any]) -> list[Any]:
-        """Return one result of every worker in rank order; raise the first failure at once."""
+    def collect(self, references: list[Any], limit_s: float = math.inf) -> list[Any]:
+        """Return the results of the workers from rank 0 on; raise the first failure at once."""
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
 
         waiting = list(references)
         broken: dict[int, CommunicationError] = {}
-        notice = 0.0
+        deadline = time.monotonic() + limit_s
         while waiting:
-            # A worker whose connection broke often says so before Ray knows who died.
-            limit = max(notice - time.monotonic(), 0.0) if broken else None
-            ready, waiting = ray.wait(waiting, num_returns=1, timeout=limit, fetch_local=False)
+            left = None if deadline == math.inf else max(deadline - time.monotonic(), 0.0)
+            ready, waiting = ray.wait(waiting, num_returns=1, timeout=left, fetch_local=False)
             if not ready:
                 break
             rank = references.index(ready[0])
-            try:
-                ray.get(ready)
-            except RayActorError as error:
-                raise self._died(rank, error) from None
-            except RayTaskError as error:
-                if not isinstance(error.cause, CommunicationError):
-                    raise error.cause from error
-                if not broken:
-                    notice = time.monotonic() + self._config.notice_timeout_s
-                broken[rank] = error.cause
+            error = self._failure_of(rank, ready[0])
+            if error is not None:
+                # A worker whose connection broke often says so before Ray knows who died.
+                deadline = min(deadline, time.monotonic() + self._config.notice_timeout_s)
+                broken.setdefault(rank, error)
         if broken:
             raise self._unreached(broken)
+        if waiting:
+            raise self._silent([references.index(reference) for reference in waiting], limit_s)
         results: list[Any] = ray.get(references)
         return results
 
     def check(self) -> None:
-        """Raise ClusterError if a worker died since the last call."""
-        self.call("alive")
+        """Raise ClusterError if a worker died since the last call, or does not answer."""
+        self.call("alive", limit_s=self._config.collective_timeout_s)
 
     def end(self) -> None:
         """Kill the actors, give their room back, wait until their processes here are gone."""
@@ -103,14 +104,22 @@ class Gang:
         for actor in self._actors:
             ray.kill(actor, no_restart=True)
         self._room.release()
+        self._await_end()
+
+    def _await_end(self) -> None:
+        from weiml.ps.processes.liveness import is_running  # not above: it imports Ray
+
         alive = self._local_pids()
-        deadline = time.monotonic() + _END_S
-        while alive and time.monotonic() < deadline:
-            alive = [pid for pid in alive if _is_alive(pid)]
-            if alive:
-                time.sleep(0.02)
-        if alive:
-            raise ClusterError(f"worker processes {alive} are still there after a kill")
+        begin = time.monotonic()
+        insisted = False
+        while alive := [pid for pid in alive if is_running(pid)]:
+            waited = time.monotonic() - begin
+            if waited > _END_S:
+                raise ClusterError(f"worker processes {alive} are still there after a kill")
+            if waited > _INSIST_S and not insisted:
+                insisted = True
+                _kill(alive)  # a process that is stopped hears nothing of Ray
+            time.sleep(0.02)
 
     def _start(self) -> None:
         import ray
@@ -165,6 +174,27 @@ class Gang:
                 "to a name such as eth0, or placement to STRICT_PACK"
             )
 
+    def _failure_of(self, rank: int, reference: Any) -> CommunicationError | None:
+        """Raise what a worker's call came to; return it if the worker only lost the others."""
+        import ray
+        from ray.exceptions import RayActorError, RayTaskError
+
+        try:
+            ray.get(reference)
+        except RayActorError as error:
+            raise self._died(rank, error) from None
+        except RayTaskError as error:
+            if isinstance(error.cause, CommunicationError):
+                return error.cause
+            raise error.cause from error
+        return None
+
+    def _silent(self, ranks: list[int], limit_s: float) -> ClusterError:
+        return ClusterError(
+            f"worker {', '.join(map(str, ranks))} of {self.size} does not answer within "
+            f"{limit_s:g} s (collective_timeout_s); the group is shut down"
+        )
+
     def _died(self, rank: int, error: Exception) -> ClusterError:
         place = ""
         if rank < len(self.workers):
@@ -191,10 +221,7 @@ class Gang:
         return [worker.pid for worker in self.workers if worker.machine == here]
 
 
-def _is_alive(pid: int) -> bool:
-    """True while the process runs; a zombie, which its parent has not yet reaped, is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)

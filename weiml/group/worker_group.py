@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from weiml.errors import ClusterError
 from weiml.group.base import Collective, Group, check_num_workers
@@ -12,6 +12,8 @@ from weiml.group.gang import Gang
 from weiml.group.member import WorkerInfo
 
 __all__ = ["WorkerGroup"]
+
+T = TypeVar("T")
 
 
 class WorkerGroup(Group):
@@ -83,15 +85,15 @@ class WorkerGroup(Group):
 
     def execute(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
         """See `Group.execute`; the workers run at the same time."""
-        return self._call("execute", function, arguments)
+        return self._guarded(lambda gang: gang.call("execute", function, arguments))
 
     def run(self, function: Callable[..., Collective], *arguments: Any) -> list[Any]:
         """See `Group.run`; the workers run at the same time."""
-        return self._call("run", function, arguments)
+        return self._guarded(lambda gang: gang.call("run", function, arguments))
 
     def check(self) -> None:
-        """Raise ClusterError, after shutting down, if a worker died since the last call."""
-        self._call("alive")
+        """Raise ClusterError, after shutting down, if a worker died or does not answer."""
+        self._guarded(Gang.check)
 
     def restart(self) -> None:
         """End what is left of the gang and start another, as large as there is room for.
@@ -116,10 +118,10 @@ class WorkerGroup(Group):
             raise ClusterError("the worker group is shut down; create a new one or restart it")
         return self._gang
 
-    def _call(self, method: str, *arguments: Any) -> list[Any]:
+    def _guarded(self, action: Callable[[Gang], T]) -> T:
         gang = self._open()
         try:
-            return gang.call(method, *arguments)
+            return action(gang)
         except BaseException:
             # The other workers may wait for this one in a collective: none of them can go on.
             self.shutdown()
