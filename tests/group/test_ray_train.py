@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ CONFIG = WorkerGroupConfig(num_workers=2, cpus_per_worker=0.5, max_restarts=1)
 
 
 def test_a_function_gives_the_bits_of_logical_workers(ray_session: None) -> None:
+    before = signal.getsignal(signal.SIGINT)
     found = run_on_ray_train(FUNCTIONS["train"], CONFIG, 5, None)
+    assert signal.getsignal(signal.SIGINT) is before
     np.testing.assert_array_equal(found, LocalGroup(2).run(FUNCTIONS["train"], 5, None))
 
 

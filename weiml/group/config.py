@@ -47,7 +47,7 @@ class WorkerGroupConfig:
     names it and never a hang or wrong numbers; costs about 0.2 ms a collective on loopback."""
     cpus_per_worker: float = 1.0
     gpus_per_worker: float | Literal["auto"] = 0.0
-    """auto: one where the cluster has enough for `num_workers`, else none."""
+    """auto: one where the cluster has enough for `min_workers`, else none."""
     placement: Placement = "PACK"
     threads_per_worker: int | None = None
     """Of torch in each worker; default: as Ray sets it, by `cpus_per_worker`."""

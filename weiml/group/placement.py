@@ -57,21 +57,23 @@ def find_room(config: WorkerGroupConfig) -> Room:
         return Room(config.most, resources, None)
     begin = time.monotonic()
     deadline = begin + config.start_timeout_s
-    while True:
-        settled = time.monotonic() > min(begin + _SETTLE_S, deadline)
+    group: Any = None
+    size = config.most
+    while config.is_elastic and time.monotonic() < min(begin + _SETTLE_S, deadline):
         size = min(fitting(config, free_by_node()), config.most)
-        if not config.is_elastic:
-            size = config.most  # Ray brings up nodes for what waits, where it can
-        if size == config.most or (settled and size >= config.fewest):
-            patience = deadline - time.monotonic()
-            group = _reserve(
-                config, resources, size, min(patience, _SETTLE_S) if config.is_elastic else patience
-            )
-            if group is not None:
-                return Room(size, resources, group)
-        if time.monotonic() > deadline:
-            raise _no_room(config, resources)
+        if size == config.most:
+            break
         time.sleep(_POLL_S)
+    if config.fewest < size:
+        patience = (deadline - time.monotonic()) / 2  # others may have been faster
+        group = _reserve(config, resources, size, patience)
+    if group is None:
+        # Ray brings up nodes for what waits, where it can.
+        size = config.fewest
+        group = _reserve(config, resources, size, deadline - time.monotonic())
+    if group is None:
+        raise _no_room(config, resources)
+    return Room(size, resources, group)
 
 
 def fitting(config: WorkerGroupConfig, free: Mapping[str, Mapping[str, float]]) -> int:
@@ -104,7 +106,7 @@ def gpus_of(config: WorkerGroupConfig) -> float:
     if isinstance(config.gpus_per_worker, str):
         import ray
 
-        return float(ray.cluster_resources().get("GPU", 0.0) >= config.num_workers)
+        return float(ray.cluster_resources().get("GPU", 0.0) >= config.fewest)
     return config.gpus_per_worker
 
 

@@ -7,9 +7,12 @@ collectives are those of every other group.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from weiml.errors import ClusterError, ConfigError, WeimlError
@@ -37,8 +40,8 @@ def run_on_ray_train(
 
     Args:
         function: a collective function, as for `Group.run`.
-        config: size, resources, placement, reduction. The start and collective timeouts hold;
-            `restart_wait_s` is Ray Train's own.
+        config: size, resources, placement, reduction, collectives. How long to wait for room and
+            between restarts is Ray Train's own.
         arguments: handed to every worker.
         storage: where Ray Train keeps what it writes, a path or URL that all workers reach; by
             default a temporary folder, deleted afterwards.
@@ -91,10 +94,24 @@ def _fit(
         ),
     )
     try:
-        results: list[Any] = trainer.fit().return_value
+        with _interrupts_kept():
+            results: list[Any] = trainer.fit().return_value
     except TrainingFailedError as error:
         raise _cause_of(error) from error
     return results
+
+
+@contextlib.contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Put back the SIGINT handler that Ray Train replaces by its own and leaves there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _work(
