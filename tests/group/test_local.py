@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from weiml.errors import ClusterError, ConfigError
-from weiml.group import LocalGroup, WorkerContext
+from weiml.group import AllReduce, Barrier, LocalGroup, Start, WorkerContext
 from weiml.group.base import Collective
 
 
@@ -35,6 +37,66 @@ def mixed(context: WorkerContext) -> Collective:
 def uneven(context: WorkerContext) -> Collective:
     for _ in range(context.rank):
         yield np.zeros(1, np.float32)
+
+
+def overlapped(context: WorkerContext) -> Collective:
+    array = np.full(2, context.rank, np.float32)
+    first = yield Start(array)
+    array[:] = 100  # it was copied
+    second = yield Start(AllReduce(array, "sum"))
+    between = yield np.ones(1, np.float32)
+    sums = yield second
+    mean = yield first
+    return mean[0], sums[0], between[0]
+
+
+def waited_twice(context: WorkerContext) -> Collective:
+    handle = yield Start(np.zeros(1))
+    yield handle
+    yield handle
+
+
+def other_handles(context: WorkerContext) -> Collective:
+    handles = []
+    for _ in range(2):
+        handles.append((yield Start(np.zeros(1))))
+    yield handles[context.rank]
+
+
+def other_shapes(context: WorkerContext) -> Collective:
+    yield np.zeros(1 + context.rank)
+
+
+def start_or_wait(context: WorkerContext) -> Collective:
+    yield Start(np.zeros(1)) if context.rank else Barrier()
+
+
+def test_a_started_mean_is_there_when_it_is_asked_for() -> None:
+    assert LocalGroup(3).run(overlapped) == [(1.0, 300.0, 1.0)] * 3
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (waited_twice, "request 1 is not under way"),
+        (other_handles, "worker 0 asks for the answer of request 1, worker 1 for the answer of"),
+        (other_shapes, r"worker 0 asks for a mean of float64\[1\], worker 1 for a mean of float64"),
+        (start_or_wait, "worker 0 asks for a barrier, worker 1 for the start of a mean"),
+    ],
+)
+def test_workers_that_ask_for_other_things_are_an_error(function: Any, message: str) -> None:
+    with pytest.raises(ClusterError, match=message):
+        LocalGroup(2).run(function)
+
+
+def test_gradients_are_rounded_as_if_they_travelled() -> None:
+    arrays = [np.array([1.001], np.float32), np.array([2.003], np.float32)]
+    plain = LocalGroup(2).all_reduce_mean(arrays)[0]
+    short = LocalGroup(2, compression="bfloat16").all_reduce_mean(arrays)[0]
+    assert plain[0] == pytest.approx(1.502)
+    assert short[0] == 1.5
+    alone = LocalGroup(1, compression="bfloat16").all_reduce_mean(arrays[:1])[0]
+    assert alone[0] == np.float32(1.001)
 
 
 def test_functions_keep_their_own_memory_on_each_worker() -> None:

@@ -157,10 +157,10 @@ def test_a_killed_worker_is_an_error_and_leaves_nothing(
     sets: Sets, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids: list[int] = []
-    create = WorkerGroup.create
+    start = WorkerGroup.start
 
     def remembered(*arguments: Any, **settings: Any) -> WorkerGroup:
-        group = create(*arguments, **settings)
+        group = start(*arguments, **settings)
 
         def pid(context: WorkerContext) -> int:
             return os.getpid()
@@ -168,7 +168,7 @@ def test_a_killed_worker_is_an_error_and_leaves_nothing(
         pids.extend(group.execute(pid))
         return group
 
-    monkeypatch.setattr(WorkerGroup, "create", remembered)
+    monkeypatch.setattr(WorkerGroup, "start", remembered)
     killed: list[int] = []
 
     def kill_one(at: Progress) -> None:

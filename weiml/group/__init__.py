@@ -1,9 +1,43 @@
-"""Groups of workers that compute in step and average arrays: in process, or Ray actors on gloo."""
+"""Groups of workers that compute in step and average arrays: in process, on gloo, on NCCL."""
 
 from __future__ import annotations
 
-from weiml.group.base import Group, WorkerContext, rank_ordered_mean
+from weiml.group.base import Collective, Group, WorkerContext
+from weiml.group.check import CheckResult, check_group
+from weiml.group.collectives import (
+    AllGather,
+    AllReduce,
+    Barrier,
+    Broadcast,
+    Handle,
+    Start,
+    rank_ordered_mean,
+)
+from weiml.group.config import WorkerGroupConfig
 from weiml.group.local import LocalGroup
+from weiml.group.member import WorkerInfo
+from weiml.group.ray_train import run_on_ray_train
+from weiml.group.supervisor import GangState, Supervisor
 from weiml.group.worker_group import WorkerGroup
 
-__all__ = ["Group", "LocalGroup", "WorkerContext", "WorkerGroup", "rank_ordered_mean"]
+__all__ = [
+    "AllGather",
+    "AllReduce",
+    "Barrier",
+    "Broadcast",
+    "CheckResult",
+    "Collective",
+    "GangState",
+    "Group",
+    "Handle",
+    "LocalGroup",
+    "Start",
+    "Supervisor",
+    "WorkerContext",
+    "WorkerGroup",
+    "WorkerGroupConfig",
+    "WorkerInfo",
+    "check_group",
+    "rank_ordered_mean",
+    "run_on_ray_train",
+]

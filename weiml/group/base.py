@@ -4,6 +4,9 @@ A collective function is a generator: ``mean = yield array`` hands in this worke
 the mean over all workers; ``yield None`` lets the others come as far. So one function runs
 unchanged on many processes (each worker drives its own generator and averages over the network) and
 on many logical workers of one process (one loop drives all generators in turn).
+
+``handle = yield Start(array)`` does not wait: the mean is on its way while the worker computes, and
+``mean = yield handle`` waits for it. `weiml.group.collectives` has what else can be asked for.
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ import numpy as np
 
 from weiml.errors import ConfigError
 
-__all__ = ["Collective", "Group", "WorkerContext", "mean_once", "rank_ordered_mean"]
+__all__ = ["Collective", "Group", "WorkerContext", "mean_once"]
 
-Collective = Generator[np.ndarray | None, Any, Any]
-"""Yields this worker's array and receives the mean over the workers, or yields None to take turns
-(processes of their own need no turns: nothing is sent); returns its result."""
+Collective = Generator[Any, Any, Any]
+"""Yields what it asks of all workers (`Request`; an array: its mean; `Start`; a `Handle`) and is
+sent the answer, or yields None to take turns (processes of their own need no turns: nothing is
+sent); returns its result."""
 
 
 @dataclasses.dataclass
@@ -32,6 +36,8 @@ class WorkerContext:
     rank: int
     num_workers: int
     memory: dict[str, Any] = dataclasses.field(default_factory=dict)
+    device: str = "cpu"
+    """Where to compute, as torch says it: cpu or cuda:0 …"""
 
 
 class Group(ABC):
@@ -51,8 +57,9 @@ class Group(ABC):
     def run(self, function: Callable[..., Collective], *arguments: Any) -> list[Any]:
         """Drive the generators ``function(context, *arguments)`` of all workers to their ends.
 
-        Every worker must yield equally often: at the same time None, or arrays of equal shape and
-        dtype.
+        Every worker must yield equally often, and at the same time the same: None, requests of one
+        kind with arrays of equal shape and dtype, or the handle of the same request. Handles do not
+        outlive the call.
         Returns the generators' return values, in rank order.
         """
 
@@ -79,16 +86,6 @@ class Group(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.shutdown()
-
-
-def rank_ordered_mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean of equal-shaped arrays, summed in rank order so that every transport rounds alike."""
-    total = np.array(arrays[0], copy=True)
-    for array in arrays[1:]:
-        total += array
-    if len(arrays) > 1:
-        total /= total.dtype.type(len(arrays))
-    return total
 
 
 def mean_once(context: WorkerContext, arrays: list[np.ndarray]) -> Collective:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from weiml.errors import ConfigError
+from weiml.group import WorkerGroupConfig
 from weiml.models.registry import ModelConfig, model_config
 from weiml.ps.wire import WireConfig
 from weiml.train.schedules import Constant, Schedule
@@ -52,6 +53,9 @@ class TrainConfig:
     """Workers that train side by side; embedded ones take turns."""
     staleness: int | Literal["asp"] | None = 0
     """Steps that a worker may be ahead of the slowest: 0 BSP, s SSP, "asp" or None no bound."""
+    group: WorkerGroupConfig = field(default_factory=lambda: WorkerGroupConfig(verify=False))
+    """Backend, placement, GPUs, network and compression of a worker group on Ray; its num_workers,
+    cpus_per_worker and timeouts are the run's own."""
     wire: WireConfig = field(default_factory=WireConfig)
     """How rows and keys travel between workers and servers; exact by default."""
 

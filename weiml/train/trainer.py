@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -257,13 +257,17 @@ def make_server(config: TrainConfig, *, name: str | None = None) -> ParameterSer
 def make_group(config: TrainConfig, *, embedded: bool) -> Group:
     """Make the workers: in this process beside an embedded server, else as Ray actors."""
     if embedded:
-        return LocalGroup(config.num_workers)
+        return LocalGroup(config.num_workers, compression=config.group.compression)
     averaged = model_class(config.model_config.name).has_dense and config.dense == "group"
-    return WorkerGroup.create(
-        config.num_workers,
-        backend="gloo" if averaged else "none",
-        cpus_per_worker=config.cpus_per_worker,
-        timeout_s=config.timeout_s,
+    return WorkerGroup.start(
+        replace(
+            config.group,
+            num_workers=config.num_workers,
+            backend=config.group.backend if averaged else "none",
+            cpus_per_worker=config.cpus_per_worker,
+            start_timeout_s=config.timeout_s,
+            collective_timeout_s=config.timeout_s,
+        )
     )
 
 

@@ -10,16 +10,16 @@ no driver and no validation.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from weiml.data import BatchSource, read_ahead
 from weiml.errors import DataError
 from weiml.features import Batch
-from weiml.group import WorkerContext
+from weiml.group import Collective, Start, WorkerContext
 from weiml.models import (
     DENSE_VECTOR,
     Columns,
@@ -74,7 +74,6 @@ class WorkerSpec:
     """See `TrainConfig`, as for what follows."""
     accumulate: int = 1
     threads: int = 1
-    device: str = "cpu"
     lr_schedule: Schedule = field(default_factory=Constant)
     total_steps: int = 1
     """Of all epochs; what the schedule stretches over."""
@@ -130,7 +129,7 @@ def start_worker(context: WorkerContext, spec: WorkerSpec) -> None:
         seed=spec.seed,
         rank=context.rank,
         threads=spec.threads,
-        device=spec.device,
+        device=context.device,
     )
     model.stages.traced = spec.traced
     if spec.dense is not None:
@@ -168,7 +167,7 @@ def start_epoch(
     worker.ahead = None
 
 
-def run_steps(context: WorkerContext, count: int) -> Generator[np.ndarray | None, Any, ChunkResult]:
+def run_steps(context: WorkerContext, count: int) -> Collective:
     """Take up to `count` steps; all workers have equally many. A `weiml.group.Collective`."""
     worker = _worker(context)
     stages = worker.model.stages
@@ -201,7 +200,7 @@ def _next_is_here(worker: _Worker) -> bool:
     return worker.ahead is not None
 
 
-def _step(context: WorkerContext, worker: _Worker) -> Generator[np.ndarray | None, Any, StepResult]:
+def _step(context: WorkerContext, worker: _Worker) -> Collective:
     """Take one step over `accumulate` batches, the first of which is on its way.
 
     Under BSP the pull for the next step waits on the servers for this worker's tick. With looser
@@ -209,6 +208,7 @@ def _step(context: WorkerContext, worker: _Worker) -> Generator[np.ndarray | Non
     any clock; see `Model.push`.
     """
     spec, model = worker.spec, worker.model
+    stages = model.stages
     patient = spec.server.config.staleness == 0
     step = worker.steps_before + worker.steps
     model.schedule_dense_lr(spec.lr_schedule.factor(step, spec.total_steps, worker.losses))
@@ -217,6 +217,7 @@ def _step(context: WorkerContext, worker: _Worker) -> Generator[np.ndarray | Non
     where = f"worker {context.rank}, epoch {worker.epoch + 1}, step {worker.steps}"
     first = worker.examples
     whole = StepResult(0, 0.0, 0.0)
+    handle = None
     for part in range(spec.accumulate):
         fetch = worker.ahead
         if fetch is None:
@@ -229,6 +230,8 @@ def _step(context: WorkerContext, worker: _Worker) -> Generator[np.ndarray | Non
         if not np.isfinite(result.loss):  # nothing of it reaches the servers
             worker.examples += whole.examples + result.examples
             _guard(context, worker, result, where, first)
+        if before is None and (last or worker.ahead is None):
+            handle = yield from _start_mean(model)  # it travels while the rows are pushed
         model.push(worker.client, missed_by=None if last and patient else worker.ahead)
         if patient and not last and worker.ahead is not None:
             # The servers hold all pushes of the step until its tick.
@@ -240,18 +243,32 @@ def _step(context: WorkerContext, worker: _Worker) -> Generator[np.ndarray | Non
         )
     worker.examples += whole.examples
     _guard(context, worker, whole, where, first)
-    gradient = model.dense_gradient()
-    if gradient is not None:
-        if before is None:
-            with model.stages.timed("reduce"):
-                gradient = yield gradient
-        model.apply_dense(gradient)
-        if before is not None:
-            difference = model.dense_vector() - before
-            share = np.float32(context.num_workers if patient else 1)
-            with model.stages.timed("push"):
-                worker.client.push_vector(DENSE_VECTOR, difference / share)
+    if before is not None:
+        _step_on_servers(worker, before, context.num_workers if patient else 1)
+    elif handle is not None:
+        with stages.timed("reduce"):
+            mean = yield handle
+        model.apply_dense(mean)
     return whole
+
+
+def _start_mean(model: Model) -> Collective:
+    """Set the mean of the workers' dense gradients on its way; return its handle, if any."""
+    gradient = model.dense_gradient()
+    if gradient is None:
+        return None
+    handle = yield Start(gradient)
+    return handle
+
+
+def _step_on_servers(worker: _Worker, before: np.ndarray, workers: int) -> None:
+    """Add one of `workers` equal shares of what the worker's dense optimizer does."""
+    gradient = worker.model.dense_gradient()
+    assert gradient is not None, "a model without a dense part keeps none on the servers"
+    worker.model.apply_dense(gradient)
+    difference = worker.model.dense_vector() - before
+    with worker.model.stages.timed("push"):
+        worker.client.push_vector(DENSE_VECTOR, difference / np.float32(workers))
 
 
 def dense_part(context: WorkerContext) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:

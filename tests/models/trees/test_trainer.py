@@ -223,7 +223,8 @@ def test_two_workers_grow_what_one_grows(
     config = replace(small, checkpoint_rounds=6, min_data_in_leaf=1, min_data_per_group=1)
     heard: list[str] = []
     two = GBDTTrainer(spread(config)).fit(
-        *sets, progress=lambda _: heard.extend(listening(two_workers._pids))
+        *sets,
+        progress=lambda _: heard.extend(listening([worker.pid for worker in two_workers.workers])),
     )
     assert set(heard) == {"127.0.0.1"}
     for answers in lent.answers["end_segment"]:
@@ -251,7 +252,7 @@ def test_a_worker_that_dies_ends_the_run_and_leaves_no_process(
     sets: Sets, small: GBDTConfig, two_workers: WorkerGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "_make_group", lambda config: two_workers)
-    pids = list(two_workers._pids)
+    pids = [worker.pid for worker in two_workers.workers]
 
     def kill(report: GBDTProgress) -> None:
         os.kill(pids[1], signal.SIGKILL)
