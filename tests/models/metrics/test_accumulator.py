@@ -102,6 +102,17 @@ def test_cells_stay_within_their_bound(cells: int, rng: np.random.Generator) -> 
         assert found[name] == pytest.approx(exact[name], abs=near), name
 
 
+def test_streams_without_an_end_take_no_more_room(rng: np.random.Generator) -> None:
+    for settings_, groups in (({}, None), ({"whole_groups": True}, np.arange(1000) // 5)):
+        seen = MetricsAccumulator(score_cells=64, **settings_)
+        sizes = []
+        for _ in range(3):
+            scores = rng.random(1000)
+            seen.add(rng.integers(0, 2, 1000), scores, groups)
+            sizes.append(len(pickle.dumps(seen)))
+        assert max(sizes) < 8000
+
+
 def test_scores_at_the_ends_share_the_outermost_cells() -> None:
     seen = MetricsAccumulator(score_cells=1 << 10)
     seen.add(np.array([0, 0, 1, 1]), np.array([0.0, 1e-30, 1.0, 0.5]))
@@ -112,9 +123,9 @@ def test_bad_input_is_refused_and_leaves_nothing() -> None:
     seen = MetricsAccumulator()
     two = np.array([0.0, 1.0])
     for labels, scores, groups, weights, message in (
-        (two, two[:1], None, None, "equally long, got 2, 1, 2 and 2"),
-        (two, two, np.array([1]), None, "equally long, got 2, 2, 1 and 2"),
-        (two, two, None, two[:1], "equally long, got 2, 2, 2 and 1"),
+        (two, two[:1], None, None, r"scores must be as long as labels \(2\), got 1"),
+        (two, two, np.array([1]), None, r"groups must be as long as labels \(2\), got 1"),
+        (two, two, None, two[:1], r"weights must be as long as labels \(2\), got 1"),
         (two, two, np.array(["a", "b"]), None, "groups must be integers"),
         (two, two + 0.5, None, None, "probabilities"),
         (two * 2, two, None, None, "labels must lie"),

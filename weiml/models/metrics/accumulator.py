@@ -94,24 +94,25 @@ class MetricsAccumulator:
         Args:
             labels: (n,) or (n, 1), in [0, 1] or NaN.
             scores: probabilities, (n,) or (n, 1).
-            groups: integers (n,), as `Batch.groups`; None counts as zeros.
+            groups: integers (n,), as `Batch.groups`; None: these examples are in no group.
             weights: (n,), 0 or more.
 
         Raises:
             DataError: lengths differ, or a value is out of its range.
         """
         epsilon = smallest_probability(scores)
-        labels, scores, groups, weights = _flat(labels, scores, groups, weights)
-        known = ~np.isnan(labels)
+        columns = _flat(labels, scores, groups, weights)
+        known = ~np.isnan(columns[0])
         if not known.all():
-            labels, scores, groups = labels[known], scores[known], groups[known]
-            weights = None if weights is None else weights[known]
+            columns = tuple(None if c is None else c[known] for c in columns)  # type: ignore[assignment]
+        labels, scores, groups, weights = columns
         y, s, w = checked(labels, scores, weights)
         require_probabilities(s)
         self._rates.add([y], np.ones(len(y)))
         self._means.add([y, s, cross_entropies(y, s, epsilon)], w)
         self._scores.add(y, s, w)
-        self._add_groups(GroupTable.of(groups, s, y, w))
+        if groups is not None:
+            self._add_groups(GroupTable.of(groups, s, y, w))
 
     def merge(self, other: Self) -> None:
         """Add what another accumulator has seen; it stays as it is.
@@ -192,18 +193,18 @@ class MetricsAccumulator:
 
 
 def _flat(
-    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray | None, weights: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray | None,
+    weights: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Return columns of one length; groups are uint64, whatever integers they came as."""
     labels, scores = np.asarray(labels).reshape(-1), np.asarray(scores).reshape(-1)
     weights = None if weights is None else np.asarray(weights).reshape(-1)
-    groups = np.zeros(len(labels), np.uint64) if groups is None else np.asarray(groups).reshape(-1)
-    lengths = [len(column) for column in (scores, groups, labels if weights is None else weights)]
-    if lengths != [len(labels)] * 3:
-        raise DataError(
-            "labels, scores, groups and weights must be equally long, got "
-            f"{len(labels)}, {lengths[0]}, {lengths[1]} and {lengths[2]}"
-        )
-    if groups.dtype.kind not in "iub":
+    groups = None if groups is None else np.asarray(groups).reshape(-1)
+    for name, column in (("scores", scores), ("groups", groups), ("weights", weights)):
+        if column is not None and len(column) != len(labels):
+            raise DataError(f"{name} must be as long as labels ({len(labels)}), got {len(column)}")
+    if groups is not None and groups.dtype.kind not in "iub":
         raise DataError(f"groups must be integers, got {groups.dtype}")
-    return labels, scores, groups.astype(np.uint64), weights
+    return labels, scores, None if groups is None else groups.astype(np.uint64), weights

@@ -29,7 +29,7 @@ def evaluate_scores(
     missing; scores are probabilities.
     """
     seen = MetricsAccumulator(k=k)
-    seen.add(labels, scores, groups, weights)
+    seen.add(labels, scores, groups if np.any(groups) else None, weights)
     return seen.result(standard_errors=standard_errors)
 
 

