@@ -134,8 +134,8 @@ def test_the_best_of_each_column_is_marked(data: ReportData) -> None:
     html = render(dataclasses.replace(data, evaluations=rows))
     assert re.findall(r'class="best">([\d.]+)<', html) == ["0.8000", "0.5000", "0.9000"]
     assert html.index(">b</td>") < html.index(">c <span")
-    assert "calibration ratio" in html
-    assert "GAUC by user" not in html  # none has it, as where there are no groups
+    assert "<th>calibration ratio" in html
+    assert "<th>GAUC by user" not in html  # none has it, as where there are no groups
 
 
 def test_what_is_missing_is_left_out_with_its_reason(data: ReportData) -> None:
