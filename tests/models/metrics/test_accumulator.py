@@ -102,6 +102,17 @@ def test_cells_stay_within_their_bound(cells: int, rng: np.random.Generator) -> 
         assert found[name] == pytest.approx(exact[name], abs=near), name
 
 
+def test_few_examples_in_cells_have_the_errors_of_few() -> None:
+    labels, scores = np.array([0, 1, 0, 1, 1, 0]), np.array([0.1, 0.3, 0.35, 0.5, 0.4, 0.2])
+    parts = [MetricsAccumulator(score_cells=1 << 16) for _ in range(2)]
+    parts[0].add(labels[:3], scores[:3])
+    parts[1].add(labels[3:], scores[3:])
+    parts[0].merge(parts[1])
+    found, exact = parts[0].result(), metrics.evaluate_scores(labels, scores)
+    for name in ("auc", "auc_se", "ece_se", "recalibrated_ne_se"):
+        assert found[name] == pytest.approx(exact[name], rel=1e-3), name
+
+
 def test_streams_without_an_end_take_no_more_room(rng: np.random.Generator) -> None:
     for settings_, groups in (({}, None), ({"whole_groups": True}, np.arange(1000) // 5)):
         seen = MetricsAccumulator(score_cells=64, **settings_)
