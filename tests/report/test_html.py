@@ -95,7 +95,7 @@ def test_all_sections_are_there(html: str) -> None:
 def test_numbers_are_on_the_page(html: str, data: ReportData) -> None:
     words = Page(html).words
     for evaluation in data.evaluations:
-        for key in ("auc", "gauc", "log_loss", "calibration_ratio", "ndcg_at_10"):
+        for key in ("auc", "gauc", "log_loss", "ne", "calibration_ratio", "ndcg_at_10"):
             assert f"{evaluation.metrics[key]:.4f}" in words
     assert f"{data.search['best']['value']:.5f}" in words
     assert "0.7160 0.7000 +0.0160" in words
@@ -134,6 +134,8 @@ def test_the_best_of_each_column_is_marked(data: ReportData) -> None:
     html = render(dataclasses.replace(data, evaluations=rows))
     assert re.findall(r'class="best">([\d.]+)<', html) == ["0.8000", "0.5000", "0.9000"]
     assert html.index(">b</td>") < html.index(">c <span")
+    assert "<th>calibration ratio" in html
+    assert "<th>GAUC by user" not in html  # none has it, as where there are no groups
 
 
 def test_what_is_missing_is_left_out_with_its_reason(data: ReportData) -> None:

@@ -53,6 +53,7 @@ def test_metrics_search_feeds_and_replay_are_told() -> None:
     text = printed(data)
     assert "popularity (baseline)" in text
     assert "0.5812" in text
+    assert "GAUC" not in text  # no model has it, as where there are no groups
     assert "2 trials, best log_loss 0.5900 in trial 1: lr=0.0005, dim=8" in text
     assert "Feed of user 13 (F, 30) by version abc.7" in text
     assert "0.9123" in text

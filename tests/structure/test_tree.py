@@ -18,6 +18,8 @@ OTHER_FILES = {"test_wheel.py", "test_readme.py", "test_notebooks.py", "test_sdk
 FOLDER_FILES = {
     "data/streams/test_crashes.py",
     "features/transforms/test_conformance.py",
+    "models/calibration/test_conformance.py",
+    "models/losses/test_conformance.py",
     "ps/test_consistency.py",
     "ps/optimizers/test_known_answers.py",
     "ps/optimizers/test_references.py",

@@ -209,8 +209,13 @@ def train_select(
         table.append(
             {"model": predictor.model.name, "version": predictor.version, "metrics": metrics}
         )
-    values = np.array([entry["metrics"][metric] for entry in table])
-    best = int(np.argmin(values) if metric == "log_loss" else np.argmax(values))
+    values = np.array([entry["metrics"].get(metric, np.nan) for entry in table])
+    if np.isnan(values).all():
+        raise DataError(
+            f"{data} has no {metric}, so no model is better than another: metrics of groups need "
+            "groups, an AUC both classes; choose another `metric`"
+        )
+    best = int(np.nanargmin(values) if metric == "log_loss" else np.nanargmax(values))
     shutil.copytree(models[best], context.output_dir, dirs_exist_ok=True)
     ModelFolder.open(context.output_dir)
     _write_json(

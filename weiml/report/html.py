@@ -12,8 +12,8 @@ import weiml.report.figures as draw
 from weiml.report.data import ReportData
 from weiml.report.text import FILTERS, number, package_version, seconds
 from weiml.report.views import (
-    METRICS,
     epoch_rows,
+    metric_columns,
     metric_rows,
     online_view,
     search_view,
@@ -80,7 +80,7 @@ def render(data: ReportData) -> str:
             for node in data.nodes
         ],
         epoch_rows=epoch_rows(data),
-        metric_columns=METRICS,
+        metric_columns=metric_columns(data.evaluations),
         metric_rows=metric_rows(data.evaluations),
         search=search_view(data.search) if present["search"] else None,
         online=online_view(data.replay) if present["online"] else None,

@@ -19,6 +19,7 @@ _METRICS = {
     "auc": "AUC",
     "gauc": "GAUC",
     "log_loss": "log-loss",
+    "ne": "NE",
     "calibration_ratio": "calibration",
     "ndcg_at_10": "NDCG@10",
 }
@@ -40,13 +41,14 @@ def print_report(data: ReportData, *, num_feeds: int = 2, console: Console | Non
 def _quality(data: ReportData) -> Table:
     table = Table(title="Test period", title_justify="left", box=None, pad_edge=False)
     table.add_column("model")
-    for label in _METRICS.values():
+    shown = [m for m in _METRICS if any(e.metrics.get(m) is not None for e in data.evaluations)]
+    for label in (_METRICS[metric] for metric in shown):
         table.add_column(label, justify="right")
     for evaluation in data.evaluations:
         name = evaluation.name
         if evaluation.kind == "baseline":
             name += " (baseline)"
-        values = (evaluation.metrics.get(metric) for metric in _METRICS)
+        values = (evaluation.metrics.get(metric) for metric in shown)
         table.add_row(name, *(_number(value) for value in values))
     return table
 

@@ -14,6 +14,7 @@ __all__ = [
     "METRICS",
     "MetricColumn",
     "epoch_rows",
+    "metric_columns",
     "metric_rows",
     "online_view",
     "search_view",
@@ -39,15 +40,26 @@ METRICS = (
     MetricColumn("auc", "AUC", "higher is better", "high"),
     MetricColumn("gauc", "GAUC by user", "higher is better", "high"),
     MetricColumn("log_loss", "log-loss", "lower is better", "low"),
+    MetricColumn("ne", "normalized entropy", "lower is better", "low"),
     MetricColumn("calibration_ratio", "calibration ratio", "1 is best", "one"),
     MetricColumn("ndcg_at_10", "NDCG@10", "higher is better", "high"),
 )
 
 
+def metric_columns(evaluations: Sequence[Evaluation]) -> tuple[MetricColumn, ...]:
+    """Columns of the table of metrics: what any has, so none of groups where there are none."""
+    return tuple(
+        column
+        for column in METRICS
+        if any(e.metrics.get(column.key) is not None for e in evaluations)
+    )
+
+
 def metric_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """Rows of the table of metrics: models, then baselines; the best of each column is marked."""
     best: dict[str, float] = {}
-    for column in METRICS:
+    columns = metric_columns(evaluations)
+    for column in columns:
         values = [e.metrics.get(column.key) for e in evaluations]
         known = [column.badness(value) for value in values if value is not None]
         if known:
@@ -57,7 +69,7 @@ def metric_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
         {
             "name": evaluation.name,
             "kind": evaluation.kind,
-            "cells": [_cell(column, evaluation, best) for column in METRICS],
+            "cells": [_cell(column, evaluation, best) for column in columns],
         }
         for evaluation in ordered
     ]

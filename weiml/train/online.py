@@ -6,6 +6,7 @@ carry all of the model to serving. It knows neither the stream nor who serves.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from weiml.errors import DataError
 from weiml.features import Batch
 from weiml.models import (
     DENSE_VECTOR,
+    MetricsAccumulator,
     Model,
     ModelFolder,
     Rows,
     StepResult,
-    auc,
-    log_loss,
+    evaluate_scores,
     pulled,
     save_model,
 )
@@ -137,27 +138,22 @@ class ProgressiveMetrics:
         return sum(map(len, self._labels))
 
     def summary(self) -> dict[str, float]:
-        """Return examples, auc and log_loss over everything so far (NaN before both classes)."""
+        """Return `weiml.models.evaluate_scores` over everything so far, without groups.
+
+        NaN before both classes came.
+        """
         labels, scores = self._joined()
-        return {
-            "examples": float(len(labels)),
-            "auc": auc(labels, scores),
-            "log_loss": log_loss(labels, scores),
-        }
+        return evaluate_scores(labels, scores)
 
     def curve(self, points: int = 20) -> list[dict[str, float]]:
         """Return `summary` after each of `points` equal parts of the stream so far."""
         labels, scores = self._joined()
-        ends = np.unique(np.linspace(0, len(labels), points + 1).astype(int)[1:])
-        return [
-            {
-                "examples": float(end),
-                "auc": auc(labels[:end], scores[:end]),
-                "log_loss": log_loss(labels[:end], scores[:end]),
-            }
-            for end in ends
-            if end
-        ]
+        ends = np.unique(np.linspace(0, len(labels), points + 1).astype(int))
+        seen, curve = MetricsAccumulator(), []
+        for start, end in itertools.pairwise(ends):
+            seen.add(labels[start:end], scores[start:end])
+            curve.append(seen.result())
+        return curve
 
     def _joined(self) -> tuple[np.ndarray, np.ndarray]:
         if not self._labels:

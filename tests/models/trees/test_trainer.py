@@ -224,7 +224,7 @@ def test_two_workers_grow_what_one_grows(
     heard: list[str] = []
     two = GBDTTrainer(spread(config)).fit(
         *sets,
-        progress=lambda _: heard.extend(listening([worker.pid for worker in two_workers.workers])),
+        progress=lambda _: heard.extend(listening(pids_of(two_workers))),
     )
     assert set(heard) == {"127.0.0.1"}
     for answers in lent.answers["end_segment"]:
@@ -252,7 +252,7 @@ def test_a_worker_that_dies_ends_the_run_and_leaves_no_process(
     sets: Sets, small: GBDTConfig, two_workers: WorkerGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "_make_group", lambda config: two_workers)
-    pids = [worker.pid for worker in two_workers.workers]
+    pids = pids_of(two_workers)
 
     def kill(report: GBDTProgress) -> None:
         os.kill(pids[1], signal.SIGKILL)
@@ -261,6 +261,10 @@ def test_a_worker_that_dies_ends_the_run_and_leaves_no_process(
         GBDTTrainer(spread(replace(small, rounds=500))).fit(*sets, progress=kill)
     assert len(pids) == 2
     assert not any(alive(pid) for pid in pids)
+
+
+def pids_of(group: WorkerGroup) -> list[int]:
+    return [worker.pid for worker in group.workers]
 
 
 def listening(pids: list[int]) -> list[str]:
