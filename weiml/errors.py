@@ -12,6 +12,7 @@ __all__ = [
     "DivergedError",
     "FetchError",
     "FlowError",
+    "GradientError",
     "ParameterServerError",
     "RegistryError",
     "RequestError",
@@ -45,6 +46,10 @@ class FlowError(WeimlError, ValueError):
 
 class ParameterServerError(WeimlError, RuntimeError):
     """A parameter server refused a request or is gone."""
+
+
+class GradientError(ParameterServerError):
+    """What was to be pushed is not finite, or too large to learn from; nothing was sent."""
 
 
 class ClusterError(WeimlError, RuntimeError):

@@ -46,7 +46,8 @@ def content(result: TrainResult, sets: Sets) -> tuple[Any, ...]:
     history = [{k: v for k, v in entry.items() if k not in timed} for entry in result.history]
     losses = {point["step"]: point["examples"] for point in result.curve}
     scores = result.predictor().score(sets.validation.read()).tolist()
-    return history, losses[result.steps], result.best_epoch, result.steps, scores
+    # As text, since nothing equals a metric that is not defined.
+    return json.dumps(history), losses[result.steps], result.best_epoch, result.steps, scores
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NoReturn
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class LossGuard:
             DivergedError: its loss is not finite, or it is the third in a row that is far too high.
         """
         if not math.isfinite(result.loss):
-            raise DivergedError(_message(f"the loss is {result.loss}", model, where, examples()))
+            self.diverged(f"the loss is {result.loss}", model, where, examples())
         if not self._explosion or not result.weight or 2 * result.examples < self._batch_size:
             return
         loss = result.loss / result.weight
@@ -62,17 +63,22 @@ class LossGuard:
                     f"the loss is {loss:.4g}, {_STRIKES} steps in a row above explosion = "
                     f"{self._explosion:g} times the mean before, {mean:.4g}"
                 )
-                raise DivergedError(_message(said, model, where, examples()))
+                self.diverged(said, model, where, examples())
             return
+        self._state[:] = self._after(loss)
+
+    def _after(self, loss: float) -> tuple[float, float, float]:
+        mean, steps, _ = self._state
         kept = min(_DECAY, steps / (steps + 1))
-        self._state[:] = kept * mean + (1 - kept) * loss, steps + 1, 0
+        return kept * mean + (1 - kept) * loss, steps + 1, 0
 
-
-def _message(said: str, model: Model, where: str, examples: str) -> str:
-    return (
-        f"training diverged at {where}: {said}; on {examples}. Look at these examples, or lower "
-        f"the learning rates of model {model.name!r}: {model.config}"
-    )
+    @staticmethod
+    def diverged(said: str, model: Model, where: str, examples: str) -> NoReturn:
+        """Raise DivergedError."""
+        raise DivergedError(
+            f"training diverged at {where}: {said}; on {examples}. Look at these examples, or "
+            f"lower the learning rates of model {model.name!r}: {model.config}"
+        )
 
 
 def whereabouts(

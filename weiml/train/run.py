@@ -175,8 +175,12 @@ class Run:
         loss = sum(chunk.loss for chunk in chunks)
         for rank, chunk in enumerate(chunks):
             self.spans += [(rank, span) for span in chunk.spans]
-        added = (examples, weight, loss, seconds)
-        self._sums = [a + b for a, b in zip(self._sums, added, strict=True)]
+        self._sums = [
+            self._sums[0] + examples,
+            sum(chunk.epoch_weight for chunk in chunks),
+            sum(chunk.epoch_loss for chunk in chunks),
+            self._sums[3] + seconds,
+        ]
         self.curve.append(
             {
                 "epoch": self._epoch + 1,

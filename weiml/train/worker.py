@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from weiml.data import BatchSource, read_ahead
-from weiml.errors import DataError
+from weiml.errors import DataError, GradientError
 from weiml.features import Batch
 from weiml.group import Collective, Start, WorkerContext
 from weiml.models import (
@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 _GUARD = "guard"
+_TOTALS = "totals"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,10 @@ class ChunkResult(NamedTuple):
     examples: int
     weight: float
     loss: float
-    """Sum of weighted log-losses."""
+    """Sum of weighted losses."""
+    epoch_weight: float
+    """Of the epoch so far, as for the loss: sums whose bits no cut into chunks changes."""
+    epoch_loss: float
     seconds: dict[str, float]
     """Where the time went: read (waiting for the thread that reads), pull (waiting for rows), mend,
     compute, push, reduce (waiting for the mean of the dense gradients), tick (waiting for the
@@ -118,6 +122,8 @@ class _Worker:
     """Seen in the epoch."""
     losses: tuple[float, ...] = ()
     """Validation losses of the epochs before."""
+    totals: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    """Weight and loss of the epoch so far."""
 
 
 def start_worker(context: WorkerContext, spec: WorkerSpec) -> None:
@@ -161,6 +167,8 @@ def start_epoch(
     worker.steps = done
     worker.steps_before = steps_before
     worker.losses = losses
+    if not done:
+        worker.totals = np.zeros(2)
     skipped = done * worker.spec.accumulate
     worker.examples = 0  # the reading thread adds those that it skips
     worker.batches = read_ahead(_prepared(context, worker, skipped))
@@ -171,7 +179,7 @@ def run_steps(context: WorkerContext, count: int) -> Collective:
     """Take up to `count` steps; all workers have equally many. A `weiml.group.Collective`."""
     worker = _worker(context)
     stages = worker.model.stages
-    taken = ChunkResult(0, 0, 0.0, 0.0, {}, [])
+    taken = ChunkResult(0, 0, 0.0, 0.0, 0.0, 0.0, {}, [])
     for _ in range(count):
         if not _next_is_here(worker):
             break
@@ -182,6 +190,7 @@ def run_steps(context: WorkerContext, count: int) -> Collective:
             ticket = worker.client.tick()
         # Under BSP the others must tick before this worker may read again.
         yield None
+        worker.totals += result.weight, result.loss
         taken = taken._replace(
             steps=taken.steps + 1,
             examples=taken.examples + result.examples,
@@ -191,7 +200,13 @@ def run_steps(context: WorkerContext, count: int) -> Collective:
     if taken.steps:
         with stages.timed("tick"):
             worker.client.wait(ticket)
-    return taken._replace(seconds=stages.take(), spans=stages.take_spans())
+    weight, loss = worker.totals.tolist()
+    return taken._replace(
+        epoch_weight=weight,
+        epoch_loss=loss,
+        seconds=stages.take(),
+        spans=stages.take_spans(),
+    )
 
 
 def _next_is_here(worker: _Worker) -> bool:
@@ -232,7 +247,11 @@ def _step(context: WorkerContext, worker: _Worker) -> Collective:
             _guard(context, worker, result, where, first)
         if before is None and (last or worker.ahead is None):
             handle = yield from _start_mean(model)  # it travels while the rows are pushed
-        model.push(worker.client, missed_by=None if last and patient else worker.ahead)
+        try:
+            model.push(worker.client, missed_by=None if last and patient else worker.ahead)
+        except GradientError as error:
+            worker.examples += whole.examples + result.examples
+            worker.guard.diverged(str(error), model, where, _whereabouts(context, worker, first))
         if patient and not last and worker.ahead is not None:
             # The servers hold all pushes of the step until its tick.
             worker.ahead.missed = earlier + worker.ahead.missed
@@ -283,7 +302,11 @@ def save_worker(context: WorkerContext) -> dict[str, np.ndarray]:
     """Return all that this worker's next steps depend on beside the servers, by name."""
     worker = _worker(context)
     model = worker.model
-    arrays = {"vector": model.dense_vector(), _GUARD: worker.guard.state}
+    arrays = {
+        "vector": model.dense_vector(),
+        _GUARD: worker.guard.state,
+        _TOTALS: worker.totals.copy(),
+    }
     arrays |= {f"dense/{name}": array for name, array in model.dense_state().items()}
     return arrays | {f"worker/{name}": array for name, array in model.worker_state().items()}
 
@@ -302,6 +325,7 @@ def restore_worker(context: WorkerContext, states: list[dict[str, np.ndarray]]) 
     if parts["worker"]:
         worker.model.set_worker_state(parts["worker"])
     worker.guard.state = state[_GUARD]
+    worker.totals = state[_TOTALS].copy()
 
 
 def finish(context: WorkerContext) -> None:

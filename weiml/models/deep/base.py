@@ -158,6 +158,11 @@ class DeepModel(Model):
             logits, _ = self._forward(inputs, training=False)
         return np.asarray(logits.cpu().numpy())
 
+    def scores(self, batch: Batch, rows: Mapping[str, Rows]) -> np.ndarray:
+        """See `Model.scores`: the loss says what its logits stand for."""
+        logits = self.logits(batch, rows).reshape(len(batch), len(self.tasks))
+        return self.config.loss.probabilities(logits)
+
     def prepare(self, batch: Batch) -> Prepared:
         """See `Model.prepare`."""
         self.check(batch)
@@ -309,22 +314,14 @@ class DeepModel(Model):
 
     def _losses(self, batch: Batch, logits: torch.Tensor) -> tuple[float, torch.Tensor]:
         """Return (sum of weighted losses, its gradients by the logits)."""
-        columns = batch.labels[:, self.config.task] if logits.ndim == 1 else batch.labels
-        if columns.shape != logits.shape:
+        labels = batch.labels[:, self.config.task] if logits.ndim == 1 else batch.labels
+        if labels.shape != logits.shape:
             raise DataError(
                 f"model {self.name!r} predicts {logits.shape[1:]} tasks {self.tasks}, the batch "
                 f"has labels {batch.labels.shape}"
             )
-        labels = torch.from_numpy(np.array(columns)).to(self.device)
-        weights = torch.from_numpy(batch.weights.copy()).to(self.device)
-        weights = weights if logits.ndim == 1 else weights[:, None]
-        known = ~torch.isnan(labels)  # a missing label teaches nothing
-        labels, weights = torch.where(known, labels, 0.0), torch.where(known, weights, 0.0)
-        losses = weights * (
-            logits.clamp(min=0) - logits * labels + torch.log1p(torch.exp(-logits.abs()))
-        )
-        total = float(losses.sum(dtype=torch.float64))
-        return total, weights * (torch.sigmoid(logits) - labels)
+        result = self.config.loss(logits.cpu().numpy(), labels, batch.weights, batch.groups)
+        return result.total, torch.from_numpy(result.gradients).to(self.device)
 
     def _embedding_gradients(self, learned: _Learned) -> np.ndarray:
         """Sum the gradients of the embeddings by distinct key: float32 (m, d)."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from weiml.errors import ConfigError
 from weiml.features import Cross, CrossGroups
+from weiml.models.losses import CrossEntropy, LossConfig
 from weiml.models.registry import ModelConfig
 from weiml.ps import FTRL, Adagrad
 from weiml.ps.optimizers import OptimizerConfig
@@ -61,6 +62,8 @@ class DeepConfig(ModelConfig):
     dropout: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the network's products; parameters, tables and sums stay float32."""
+    loss: LossConfig = field(default_factory=CrossEntropy)
+    """What is minimised; see docs/losses.md."""
     task: int = 0
     """Which column of the labels a model with one task learns."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from weiml.errors import ParameterServerError
+from weiml.errors import GradientError, ParameterServerError
 from weiml.ps.kernels import first_not_below
 from weiml.ps.tables.sparse import TableConfig
 
@@ -68,7 +68,7 @@ def check_values(
         whose = "an observer" if worker is None else f"worker {worker}"
         finite = np.isfinite(values[at]).all()
         wrong = "too large to be squared in float32" if finite else "not finite"
-        raise ParameterServerError(
+        raise GradientError(
             f"{where}: {what} of {whose} for {which} are {wrong}: {values[at]}; "
             f"nothing was pushed. Lower the learning rate or look at the example"
         )
