@@ -14,6 +14,7 @@ __all__ = [
     "ParameterServerError",
     "RegistryError",
     "RequestError",
+    "SolverError",
     "WeimlError",
 ]
 
@@ -52,3 +53,7 @@ class RequestError(WeimlError, ValueError):
 
 class RegistryError(WeimlError, LookupError):
     """The model registry has no such model, version or alias."""
+
+
+class SolverError(WeimlError, ArithmeticError):
+    """A solver cannot go on: no step along any direction brings the objective down."""
