@@ -42,7 +42,7 @@ class SearchConfig:
 class StopConfig:
     """When an optimum is near enough. A tolerance of 0 never stops."""
 
-    max_iterations: int = 200
+    max_iterations: int = 1000
     gradient_tolerance: float = 1e-7
     """Of the gradient's (OWL-QN: pseudo-gradient's) norm, as a share of that at the start."""
     objective_tolerance: float = 1e-12

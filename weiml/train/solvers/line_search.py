@@ -29,7 +29,7 @@ Along = Callable[[float], Point]
 
 
 class _Evaluations:
-    """Counts what a search asks for, and remembers the best."""
+    """Counts what a search asks for."""
 
     def __init__(self, along: Along, most: int) -> None:
         self._along = along

@@ -5,6 +5,7 @@ Each knows its vectors and one line search; the order of things is `weiml.train.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
@@ -38,13 +39,13 @@ class Method(ABC):
     def arrive(self) -> None:
         """Prepare what follows from w and its gradient."""
 
-    @abstractmethod
-    def align(self) -> None:
-        """Change the direction where the method must."""
+    def slope(self) -> float:
+        """Return the derivative of the objective along the direction, at w."""
+        return self.vectors.dot(self.steepest, "direction")
 
     @abstractmethod
-    def search(self, value: Value, slope: float, first: float) -> Taken | None:
-        """Search along the direction, `slope` its derivative at w; None if no step will do."""
+    def search(self, value: Value, first: float) -> Taken | None:
+        """Search along the direction, from the step `first` on; None if no step will do."""
 
 
 class Lbfgs(Method):
@@ -55,11 +56,11 @@ class Lbfgs(Method):
 
     steepest = "gradient"
 
-    def align(self) -> None:
-        """Nothing."""
-
-    def search(self, value: Value, slope: float, first: float) -> Taken | None:
+    def search(self, value: Value, first: float) -> Taken | None:
         """See `Method.search`."""
+        slope = self.slope()
+        if not slope < 0:
+            return None
         last = value
 
         def along(step: float) -> Point:
@@ -78,8 +79,10 @@ class OwlQn(Method):
     """Orthant-wise limited-memory quasi-Newton for objectives with an L1 penalty.
 
     Andrew and Gao, "Scalable training of L1-regularized log-linear models", ICML 2007: the
-    pseudo-gradient in the gradient's stead, a direction without the components that climb along it,
-    and steps that end where a weight would change its sign.
+    pseudo-gradient in the gradient's stead, and steps that end where a weight would change its
+    sign. Their direction leaves out all components that climb along the pseudo-gradient, which
+    bends it away from Newton's. Here only those of weights that are 0 are left out at first, by
+    the projection of the step; all of them where no such step brings a decrease.
     """
 
     steepest = "pseudo"
@@ -92,24 +95,28 @@ class OwlQn(Method):
         """See `Method.arrive`."""
         self.vectors.pseudo_gradient("w", "gradient", self.objective.l1, "pseudo", "scales")
 
-    def align(self) -> None:
-        """See `Method.align`."""
-        self.vectors.project("direction", "pseudo", "direction", -1.0, "scales")
-
-    def search(self, value: Value, slope: float, first: float) -> Taken | None:
+    def search(self, value: Value, first: float) -> Taken | None:
         """See `Method.search`."""
-        last = value
-        vectors = self.vectors
-        vectors.orthant("w", "pseudo", "orthant")
+        self.vectors.orthant("w", "pseudo", "orthant")
+        taken = self._backtrack(value, first)
+        if taken is None:
+            self.vectors.project("direction", "pseudo", "direction", -1.0, "scales")
+            taken = self._backtrack(value, first)
+        return taken
+
+    def _backtrack(self, value: Value, first: float) -> Taken | None:
+        vectors, last = self.vectors, value
 
         def along(step: float) -> Point:
             nonlocal last
             vectors.combine([1.0, step], ["w", "direction"], "trial")
             vectors.project("trial", "orthant", "trial", 1.0, "scales")
             vectors.combine([1.0, -1.0], ["trial", "w"], "change")
+            promise = vectors.dot("pseudo", "change")
+            if not promise < 0:
+                return Point(step, math.inf, promise)
             last = self.objective.evaluate("trial", "trial_gradient")
-            return Point(step, last.total, vectors.dot("pseudo", "change"))
+            return Point(step, last.total, promise)
 
-        start = Point(0.0, value.total, slope)
-        point = backtrack(along, start, first, self.search_config)
+        point = backtrack(along, Point(0.0, value.total, 0.0), first, self.search_config)
         return None if point is None else Taken(point, last)

@@ -159,12 +159,12 @@ class Minimiser:
 
     def _iterate(self) -> StopReason | None:
         """Take one step, or drop the history where it leads nowhere."""
-        slope = self._direction()
-        taken = self._search(slope) if slope < 0 else None
-        if taken is None and self._is_at_the_end(slope):
+        self._history.direction(self._method.steepest, "direction")
+        taken = self._search()
+        if taken is None and self._is_at_the_end():
             return StopReason.PRECISION
         if taken is None and not len(self._history):
-            raise SolverError(self._failure(slope))
+            raise SolverError(self._failure())
         at = self.standing
         at.iteration += 1
         if taken is None:
@@ -177,17 +177,11 @@ class Minimiser:
         at.pairs = list(self._history.order)
         return None
 
-    def _direction(self) -> float:
-        """Write the direction; return the derivative along it."""
-        self._history.direction(self._method.steepest, "direction")
-        self._method.align()
-        return self._vectors.dot(self._method.steepest, "direction")
-
-    def _search(self, slope: float) -> Taken | None:
-        value = Value(self.standing.smooth, self.standing.total)
+    def _search(self) -> Taken | None:
+        at = self.standing
         # Without a history the direction has the gradient's length, which says nothing.
-        first = 1.0 if len(self._history) else min(1.0, 1.0 / math.sqrt(-slope))
-        return self._method.search(value, slope, first)
+        first = 1.0 if len(self._history) else min(1.0, 1.0 / at.gradient_norm)
+        return self._method.search(Value(at.smooth, at.total), first)
 
     def _move(self, taken: Taken) -> None:
         """Go to the trial point; keep the pair of changes if it tells a curvature."""
@@ -202,20 +196,21 @@ class Minimiser:
             self._history.keep()
         self._arrive(taken.value, taken.point.step)
 
-    def _is_at_the_end(self, slope: float) -> bool:
+    def _is_at_the_end(self) -> bool:
         """Whether the direction promises no more than float32 weights can show."""
-        promise = -slope / 2 if len(self._history) else 0.0
-        if promise and promise <= _PROMISE * abs(self.standing.total):
+        if not len(self._history):
+            return False  # the direction's length says nothing
+        promise = -self._method.slope() / 2
+        if 0 < promise <= _PROMISE * abs(self.standing.total):
             return True
-        moved, largest = self._vectors.largest("direction"), self._vectors.largest("w")
-        return bool(len(self._history)) and moved <= _MOVE * largest
+        return self._vectors.largest("direction") <= _MOVE * self._vectors.largest("w")
 
-    def _failure(self, slope: float) -> str:
+    def _failure(self) -> str:
         at, search = self.standing, self._config.search
         return (
             f"the line search of iteration {at.iteration + 1} found no step in "
             f"search.max_evaluations = {search.max_evaluations} evaluations along the steepest "
-            f"descent (objective {at.total:.9g}, slope {slope:.3g}, gradient norm "
+            f"descent (objective {at.total:.9g}, gradient norm "
             f"{at.gradient_norm:.3g}, {at.gradient_norm / at.first_norm:.1e} of the first): the "
             f"loss and its gradient do not go together, or the columns' scales differ so much that "
             f"float32 does not hold the steps; scale the dense columns, raise l2 = "
