@@ -10,8 +10,8 @@ import pytest
 from tests.train.solvers.conftest import FunctionLoss, settings
 from weiml.errors import DataError, SolverError
 from weiml.train.solvers import Iteration, Minimiser, SolverVectors, StopReason, methods
-from weiml.train.solvers.line_search import Along, Point, strong_wolfe
 from weiml.train.solvers.config import SearchConfig
+from weiml.train.solvers.line_search import Along, Point, strong_wolfe
 
 VectorsOf = Callable[..., SolverVectors]
 SCALES = np.geomspace(0.1, 100, 20)

@@ -103,7 +103,7 @@ def test_two_shards_and_workers_on_ray_equal_two_logical_workers(
     np.testing.assert_array_equal(here.squares, there.squares)
 
 
-class Interrupted(Exception):
+class InterruptError(Exception):
     """What ends a run from outside."""
 
 
@@ -115,10 +115,10 @@ def test_a_run_goes_on_with_the_same_bits(mixed: Problem, tmp_path: Path, l1: fl
 
     def interrupt(iteration: Iteration) -> None:
         if iteration.iteration == 14:
-            raise Interrupted
+            raise InterruptError
 
     solver = BatchSolver(settings(**values))
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptError):
         solver.fit(mixed.dataset, progress=interrupt, state_folder=tmp_path / "state")
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["iteration-00000012"]
     seen: list[Iteration] = []
@@ -182,7 +182,10 @@ def test_products_of_slots_have_weights_too(mixed: Problem, tmp_path: Path) -> N
     batch = mixed.dataset.read()
     scores = Predictor.load(crossed.save(tmp_path / "model").path).score(batch)
     np.testing.assert_allclose(scores, crossed.predictor().score(batch), atol=1e-6)
-    assert np.corrcoef(scores, mixed.y)[0, 1] > np.corrcoef(plain.predictor().score(batch), mixed.y)[0, 1]
+    assert (
+        np.corrcoef(scores, mixed.y)[0, 1]
+        > np.corrcoef(plain.predictor().score(batch), mixed.y)[0, 1]
+    )
 
 
 def test_a_server_that_was_passed_stays_open_and_clean(cancer: Problem) -> None:

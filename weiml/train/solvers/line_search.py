@@ -58,7 +58,9 @@ def strong_wolfe(along: Along, start: Point, first: float, config: SearchConfig)
     before, step = start, first
     while evaluations.left > 0:
         point = evaluations.at(step)
-        if _too_high(point, start, config) or (before is not start and not point.value < before.value):
+        if _too_high(point, start, config) or (
+            before is not start and not point.value < before.value
+        ):
             return _zoom(evaluations, before, point, start, config)
         if abs(point.slope) <= -config.curvature * start.slope:
             return point

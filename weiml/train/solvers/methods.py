@@ -36,6 +36,7 @@ class Method(ABC):
         self.search_config = search
         vectors.create("w", "gradient", "direction", "trial", "trial_gradient")
 
+    @abstractmethod
     def arrive(self) -> None:
         """Prepare what follows from w and its gradient."""
 
@@ -55,6 +56,9 @@ class Lbfgs(Method):
     """
 
     steepest = "gradient"
+
+    def arrive(self) -> None:
+        """Nothing follows: the gradient is the steepest descent."""
 
     def search(self, value: Value, first: float) -> Taken | None:
         """See `Method.search`."""

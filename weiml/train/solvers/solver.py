@@ -175,9 +175,7 @@ def _read(
     return np.concatenate([own, DataLoss.read(group, spec)])
 
 
-def _create_scales(
-    vectors: SolverVectors, config: SolverConfig, found: SavedState | None
-) -> None:
+def _create_scales(vectors: SolverVectors, config: SolverConfig, found: SavedState | None) -> None:
     """Say which weights the penalties count."""
     vectors.create("scales")
     if found is None:

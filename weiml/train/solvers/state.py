@@ -95,7 +95,9 @@ class StateFolder:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             if content["format"] != _FORMAT:
-                raise DataError(f"{file} has format {content['format']}, this weiml reads {_FORMAT}")
+                raise DataError(
+                    f"{file} has format {content['format']}, this weiml reads {_FORMAT}"
+                )
             standing = Standing(**content["standing"])
             told = [Iteration(*values) for values in content["iterations"]]
             run = dict(content["run"])
