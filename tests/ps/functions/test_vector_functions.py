@@ -125,8 +125,8 @@ def test_weights_of_scale_0_are_free_of_the_penalty(layout: list[int]) -> None:
     group = Group(layout, w=w, g=g, scales=scales, o=w)
     group.call("pseudo_gradient", "w", "g", 0.25, "o", "scales")
     expected = [
-        reference_pseudo_gradient(*wide(pair), 0.25 * scale)
-        for pair, scale in zip(np.column_stack([w, g]), scales, strict=True)
+        reference_pseudo_gradient(a, b, 0.25 * scale)
+        for a, b, scale in zip(wide(w), wide(g), scales, strict=True)
     ]
     np.testing.assert_array_equal(group.pull("o"), np.array(expected, np.float32))
     np.testing.assert_array_equal(group.pull("o")[scales == 0], g[scales == 0])
