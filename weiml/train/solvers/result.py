@@ -65,8 +65,12 @@ class SolverResult:
         model = self.model()
         keys, weights = self._rows()
         state = ftrl_state(weights[:, 0], self.squares[self.weights != 0], self.config.lr.optimizer)
-        facts = {"config": to_mapping(self.config), "stopped": self.reason.name.lower()}
-        facts |= {"objective": self.objective, "iterations": self.iterations[-1].iteration}
+        facts: dict[str, Any] = {
+            "config": to_mapping(self.config),
+            "stopped": self.reason.name.lower(),
+            "objective": self.objective,
+            "iterations": self.iterations[-1].iteration,
+        }
         with EmbeddedParameterServer() as server:
             (table,) = model.tables()
             server.create_table(table)
