@@ -125,7 +125,7 @@ def test_weights_of_scale_0_are_free_of_the_penalty(layout: list[int]) -> None:
     group = Group(layout, w=w, g=g, scales=scales, o=w)
     group.call("pseudo_gradient", "w", "g", 0.25, "o", "scales")
     expected = [
-        reference_pseudo_gradient(a, b, 0.25 * scale)
+        reference_pseudo_gradient(a, b, 0.25 * float(scale))
         for a, b, scale in zip(wide(w), wide(g), scales, strict=True)
     ]
     np.testing.assert_array_equal(group.pull("o"), np.array(expected, np.float32))
