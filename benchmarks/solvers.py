@@ -122,20 +122,45 @@ def _read(folder: Path) -> tuple[Any, ...]:
 
 
 def polished(data: Data, w: np.ndarray, l1: float, l2: float) -> np.ndarray:
-    """Return a peer's (bias, weights) after Newton steps on its support: the float64 optimum."""
-    kept = np.append(True, w[1:] != 0)
-    ones = np.ones((data.x.shape[0], 1))
-    design = np.asarray(sp.hstack([ones, data.x]).tocsr()[:, kept].todense())
-    v, ridge = w[kept].copy(), np.full(kept.sum(), l2)
-    ridge[0] = 0.0
-    lasso = l1 * np.sign(v)
-    lasso[0] = 0.0
-    for _ in range(10):
-        p = 1 / (1 + np.exp(-(design @ v)))
-        gradient = design.T @ (p - data.y) + ridge * v + lasso
-        hessian = (design.T * (p * (1 - p))) @ design + np.diag(ridge)
+    """Return the float64 optimum, by Newton steps from a peer's (bias, weights) on.
+
+    Its support is the peer's at first; weights that change their sign leave it, and the one that
+    violates the optimality conditions most enters it, until none does.
+    """
+    design = np.asarray(sp.hstack([np.ones((data.x.shape[0], 1)), data.x]).todense())
+    v, free = w.copy(), np.arange(w.size) == 0
+    for _ in range(100):
+        kept = free | (v != 0)
+        signs = np.where(free, 0.0, np.sign(v))
+        v = _newton(design, data.y, v, kept, l1 * signs, np.where(free, 0.0, l2))
+        turned = kept & ~free & (np.sign(v) != signs) if l1 else np.zeros(w.size, bool)
+        v[turned] = 0.0
+        gradient = design.T @ (1 / (1 + np.exp(-(design @ v))) - data.y) + l2 * np.where(free, 0, v)
+        excess = np.where((v != 0) | free, 0.0, np.abs(gradient) - l1)
+        worst = int(np.argmax(excess))
+        if not turned.any() and excess[worst] <= 1e-8:
+            return v
+        if excess[worst] > 1e-8:
+            v[worst] = -1e-6 * np.sign(gradient[worst])
+    raise RuntimeError("no optimum of the reference was found")
+
+
+def _newton(
+    design: np.ndarray,
+    y: np.ndarray,
+    start: np.ndarray,
+    kept: np.ndarray,
+    lasso: np.ndarray,
+    ridge: np.ndarray,
+) -> np.ndarray:
+    """Return where the gradient of the weights in `kept` is zero; the others are zero."""
+    part, v = design[:, kept], start[kept].copy()
+    for _ in range(8):
+        p = 1 / (1 + np.exp(-(part @ v)))
+        gradient = part.T @ (p - y) + ridge[kept] * v + lasso[kept]
+        hessian = (part.T * (p * (1 - p))) @ part + np.diag(ridge[kept])
         v -= np.linalg.lstsq(hessian, gradient, rcond=1e-13)[0]
-    out = np.zeros(w.size)
+    out = np.zeros(start.size)
     out[kept] = v
     return out
 
@@ -171,15 +196,14 @@ def whole(data: Data, result: SolverResult) -> np.ndarray:
 @contextmanager
 def counted_bytes() -> Iterator[dict[str, int]]:
     """Count what the driver and the workers exchange with embedded shards, as it is pickled."""
-    counts = {"driver": 0, "workers": 0, "other": 0}
+    counts = {"driver": 0, "workers": 0}
     send: Callable[..., Any] = EmbeddedTransport.send
 
     def counting(self: EmbeddedTransport, shard: int, verb: str, *arguments: Any) -> Any:
         answer = send(self, shard, verb, *arguments)
-        # The workers read whole vectors and write whole vectors, the driver does neither.
-        carries = any(isinstance(a, np.ndarray) and a.size > 64 for a in _flat(arguments))
-        who = "workers" if carries or "pull" in verb else "driver"
-        who = who if verb in ("call", "update") or who == "workers" else "other"
+        # Whole vectors are the workers' alone: the driver reads none before the end.
+        words = {value for value in _flat(arguments) if isinstance(value, str)}
+        who = "workers" if "assign" in words or "pull" in verb else "driver"
         counts[who] += len(pickle.dumps(arguments)) + len(pickle.dumps(answer.value()))
         return answer
 
@@ -205,7 +229,7 @@ def quality_case(data: Data, name: str, l1: float, l2: float, tol: float) -> Cas
     best = data.objective(optimum, l1, l2)
     result = fit(data, l1, l2)
     mine = whole(data, result)
-    gap = max(data.objective(mine, l1, l2) / best - 1, 1e-16)
+    gap = max(abs(data.objective(mine, l1, l2) / best - 1), 1e-16)
     peer_gap = max(data.objective(peer, l1, l2) / best - 1, 1e-16)
     auc = roc_auc_score(data.test_y, data.test_x @ mine[1:] + mine[0])
     peer_auc = roc_auc_score(data.test_y, data.test_x @ optimum[1:] + optimum[0])
