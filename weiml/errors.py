@@ -16,6 +16,7 @@ __all__ = [
     "ParameterServerError",
     "RegistryError",
     "RequestError",
+    "SolverError",
     "WeimlError",
 ]
 
@@ -62,3 +63,7 @@ class RequestError(WeimlError, ValueError):
 
 class RegistryError(WeimlError, LookupError):
     """The model registry has no such model, version or alias."""
+
+
+class SolverError(WeimlError, ArithmeticError):
+    """A solver cannot go on: no step along any direction brings the objective down."""

@@ -110,6 +110,31 @@ def test_a_gram_matrix_holds_the_bits_of_every_dot_product(
         assert math.sqrt(gram[i, i]) == group.call("l2", first)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_products_of_two_lists_have_the_bits_of_dot(layout: list[int]) -> None:
+    group = Group(layout, x=random(53, 1), y=random(53, 2), z=random(53, 3))
+    found = group.call("products", ["x", "z"], ["y", "x", "z"])
+    expected = [[group.call("dot", a, b) for b in ("y", "x", "z")] for a in ("x", "z")]
+    assert found.tolist() == expected
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_weights_of_scale_0_are_free_of_the_penalty(layout: list[int]) -> None:
+    w, g, scales = random(53, 1), random(53, 2), np.arange(53, dtype=np.float32) % 3
+    w[::5] = 0
+    group = Group(layout, w=w, g=g, scales=scales, o=w)
+    group.call("pseudo_gradient", "w", "g", 0.25, "o", "scales")
+    expected = [
+        reference_pseudo_gradient(a, b, 0.25 * float(scale))
+        for a, b, scale in zip(wide(w), wide(g), scales, strict=True)
+    ]
+    np.testing.assert_array_equal(group.pull("o"), np.array(expected, np.float32))
+    np.testing.assert_array_equal(group.pull("o")[scales == 0], g[scales == 0])
+    group.call("orthant_project", "w", "g", "o", -1.0, "scales")
+    kept = (scales == 0) | (np.sign(w) == -np.sign(g))
+    np.testing.assert_array_equal(group.pull("o"), np.where(kept, w, 0))
+
+
 def test_sums_of_many_numbers_lose_nothing_to_float32() -> None:
     x = np.full(1 << 20, 0.1, np.float32)
     x[0] = 3e7  # in float32 no 0.1 would be noticed beside it

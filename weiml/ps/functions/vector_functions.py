@@ -98,6 +98,24 @@ def gram(view: ShardView, names: Sequence[str]) -> Partials:
     return combine_buckets(view.buckets, list(by_bucket), view.num_buckets)
 
 
+def _unpack_products(parts: list[Partials]) -> np.ndarray:
+    return np.asarray(join_partials(parts))
+
+
+@get_function("products", merge=_unpack_products)
+def products(view: ShardView, left: Sequence[str], right: Sequence[str]) -> Partials:
+    """Return the dot products of vectors of two lists: float64 (len(left), len(right)).
+
+    Each has the bits of `dot`, so that a `gram` of vectors of which few are new is mended by the
+    products of the new ones.
+    """
+    names = [*left, *right]
+    pairs = np.indices((len(left), len(right))).reshape(2, -1)
+    by_bucket = _dots(view, names, pairs[0], pairs[1] + len(left))
+    by_bucket = by_bucket.reshape(-1, len(left), len(right))
+    return combine_buckets(view.buckets, list(by_bucket), view.num_buckets)
+
+
 def _widest(parts: list[float]) -> float:
     return float(np.max([*parts, 0.0]))
 
@@ -244,14 +262,19 @@ def soft_threshold(view: ShardView, x: str, threshold: float, out: str) -> None:
 
 
 @update_function("pseudo_gradient")
-def pseudo_gradient(view: ShardView, w: str, g: str, l1: float, out: str) -> None:
+def pseudo_gradient(
+    view: ShardView, w: str, g: str, l1: float, out: str, scales: str | None = None
+) -> None:
     """Set `out` to the pseudo-gradient of ``f + l1 |w|₁`` at w, where g is the gradient of f.
+
+    With `scales`, a vector of numbers from 0 on, the penalty is ``l1 Σ scales |w|``: weights of
+    scale 0 are free.
 
     Andrew and Gao, "Scalable training of L1-regularized log-linear models", ICML 2007, equation 4.
     """
-    view.check_lengths(w, g, out)
-    target = view.write_vector(out)
-    kernels.pseudo_gradient(view.read_vector(w), view.read_vector(g), np.float32(l1), target)
+    view.check_lengths(w, g, out, *_given(scales))
+    arrays = view.read_vector(w), view.read_vector(g), _optional(view, scales)
+    kernels.pseudo_gradient(*arrays, float(l1), view.write_vector(out))
 
 
 @update_function("orthant")
@@ -269,17 +292,26 @@ def orthant(view: ShardView, w: str, pseudo: str, out: str) -> None:
 
 
 @update_function("orthant_project")
-def orthant_project(view: ShardView, x: str, orthant: str, out: str, sign: float = 1.0) -> None:
+def orthant_project(
+    view: ShardView, x: str, orthant: str, out: str, sign: float = 1.0, scales: str | None = None
+) -> None:
     """``out = x`` where x has the sign of ``sign · orthant``, else 0: the π of Andrew and Gao.
 
     A direction is aligned with the negative pseudo-gradient by ``orthant_project(d, pseudo, d,
-    -1)``, new weights are kept in their orthant by ``orthant_project(w, orthant, w)``.
+    -1)``, new weights are kept in their orthant by ``orthant_project(w, orthant, w)``. Where the
+    vector `scales` is 0 there is no penalty, and x stays.
     """
-    view.check_lengths(x, orthant, out)
-    target = view.write_vector(out)
-    kernels.orthant_project(
-        view.read_vector(x), view.read_vector(orthant), np.float32(sign), target
-    )
+    view.check_lengths(x, orthant, out, *_given(scales))
+    arrays = view.read_vector(x), view.read_vector(orthant), _optional(view, scales)
+    kernels.orthant_project(*arrays, np.float32(sign), view.write_vector(out))
+
+
+def _given(name: str | None) -> tuple[str, ...]:
+    return () if name is None else (name,)
+
+
+def _optional(view: ShardView, name: str | None) -> np.ndarray | None:
+    return None if name is None else view.read_vector(name)
 
 
 @update_function("map")

@@ -122,25 +122,40 @@ def soft_threshold(x: np.ndarray, threshold: np.float32, out: np.ndarray) -> Non
 
 
 @numba.njit(cache=True, nogil=True)
-def orthant_project(x: np.ndarray, y: np.ndarray, sign: np.float32, out: np.ndarray) -> None:
-    """Set `out` to x where it has the sign of ``sign · y``, else to 0; all float32 (n,)."""
+def orthant_project(
+    x: np.ndarray, y: np.ndarray, scales: np.ndarray | None, sign: np.float32, out: np.ndarray
+) -> None:
+    """Set `out` to x where it has the sign of ``sign · y``, else to 0; all float32 (n,).
+
+    Where `scales`, if given, is 0, it is x.
+    """
     for i in range(x.size):
         v, s = x[i], sign * y[i]
         # No branches in these loops: signs come at random.
         same = ((v > _ZERO) & (s > _ZERO)) | ((v < _ZERO) & (s < _ZERO))
+        if scales is not None:
+            same |= scales[i] == _ZERO
         out[i] = v if same else _ZERO
 
 
 @numba.njit(cache=True, nogil=True)
-def pseudo_gradient(w: np.ndarray, g: np.ndarray, l1: np.float32, out: np.ndarray) -> None:
-    """Set `out` to the pseudo-gradient of ``f(w) + l1 |w|₁``, g the gradient of f; float32 (n,)."""
+def pseudo_gradient(
+    w: np.ndarray, g: np.ndarray, scales: np.ndarray | None, l1: float, out: np.ndarray
+) -> None:
+    """Set `out` to the pseudo-gradient of ``f(w) + l1 Σ scales |w|``, g the gradient of f.
+
+    Arrays are float32 (n,); without `scales` they are all 1.
+    """
     for i in range(w.size):
-        below, above = g[i] - l1, g[i] + l1
-        slope = g[i] * _ZERO  # 0, or NaN
-        slope = above if above < _ZERO else slope
-        slope = below if below > _ZERO else slope
+        weight = l1
+        if scales is not None:
+            weight *= np.float64(scales[i])
+        below, above = np.float64(g[i]) - weight, np.float64(g[i]) + weight
+        slope = np.float64(g[i]) * 0.0  # 0, or NaN
+        slope = above if above < 0.0 else slope
+        slope = below if below > 0.0 else slope
         slope = below if w[i] < _ZERO else slope
-        out[i] = above if w[i] > _ZERO else slope
+        out[i] = np.float32(above if w[i] > _ZERO else slope)
 
 
 @numba.njit(cache=True, nogil=True)
