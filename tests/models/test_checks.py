@@ -14,6 +14,8 @@ from weiml.models.checks import CHECKS, check_model, example_batch
 # Small forms of the models; what is left out has its defaults.
 SMALL: dict[str, dict[str, Any]] = {
     "dnn": {"hidden": [16, 8], "lr": 0.01},
+    "ffm": {"embedding_dim": 2},
+    "fm": {"embedding_dim": 4},
     "lr": {},
     "wide_deep": {"hidden": [16, 8], "lr": 0.01},
 }

@@ -44,18 +44,26 @@ from weiml.models.registry import (
 from weiml.models.stages import Stages
 
 if TYPE_CHECKING:
+    from weiml.models.deep.base import DeepModel
     from weiml.models.deep.dnn import DNN, DNNConfig
     from weiml.models.deep.wide_deep import WideDeep, WideDeepConfig
+    from weiml.models.factorization.field_aware import FFM, FFMConfig
+    from weiml.models.factorization.machine import FM, FMConfig
 
 __all__ = [
     "DENSE_VECTOR",
     "DNN",
+    "FFM",
+    "FM",
     "MODELS",
     "Baseline",
     "CalibrationCurve",
     "Columns",
     "DNNConfig",
+    "DeepModel",
     "DenseLogit",
+    "FFMConfig",
+    "FMConfig",
     "Fetch",
     "ItemPopularity",
     "LogisticRegression",
@@ -95,6 +103,11 @@ __all__ = [
 _HOMES = {
     "DNN": "deep.dnn",
     "DNNConfig": "deep.dnn",
+    "DeepModel": "deep.base",
+    "FFM": "factorization.field_aware",
+    "FFMConfig": "factorization.field_aware",
+    "FM": "factorization.machine",
+    "FMConfig": "factorization.machine",
     "WideDeep": "deep.wide_deep",
     "WideDeepConfig": "deep.wide_deep",
 }

@@ -38,6 +38,8 @@ class ModelConfig:
 
 MODELS: dict[str, str | type[Model]] = {
     "dnn": "weiml.models.deep.dnn:DNN",
+    "ffm": "weiml.models.factorization.field_aware:FFM",
+    "fm": "weiml.models.factorization.machine:FM",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
     "wide_deep": "weiml.models.deep.wide_deep:WideDeep",
 }
