@@ -17,6 +17,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "ffm": {"embedding_dim": 2},
     "fm": {"embedding_dim": 4},
     "lr": {},
+    "poly2": {},
+    "svm": {},
     "wide_deep": {"hidden": [16, 8], "lr": 0.01},
 }
 

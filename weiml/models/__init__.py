@@ -18,9 +18,17 @@ from weiml.models.base import (
     pulled,
 )
 from weiml.models.baselines import Baseline, DenseLogit, ItemPopularity, UserItemMean
+from weiml.models.factorization import Poly2, Poly2Config
 from weiml.models.fetch import Fetch, Lookup, Prepared
 from weiml.models.folder import ModelFolder, save_model
-from weiml.models.linear import LogisticRegression, LogisticRegressionConfig
+from weiml.models.linear import (
+    LinearConfig,
+    LinearModel,
+    LinearSVM,
+    LinearSVMConfig,
+    LogisticRegression,
+    LogisticRegressionConfig,
+)
 from weiml.models.metrics import (
     CalibrationCurve,
     RocCurve,
@@ -66,12 +74,18 @@ __all__ = [
     "FMConfig",
     "Fetch",
     "ItemPopularity",
+    "LinearConfig",
+    "LinearModel",
+    "LinearSVM",
+    "LinearSVMConfig",
     "LogisticRegression",
     "LogisticRegressionConfig",
     "Lookup",
     "Model",
     "ModelConfig",
     "ModelFolder",
+    "Poly2",
+    "Poly2Config",
     "Predictor",
     "Prepared",
     "RocCurve",

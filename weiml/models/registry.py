@@ -41,6 +41,8 @@ MODELS: dict[str, str | type[Model]] = {
     "ffm": "weiml.models.factorization.field_aware:FFM",
     "fm": "weiml.models.factorization.machine:FM",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
+    "poly2": "weiml.models.factorization.poly2:Poly2",
+    "svm": "weiml.models.linear.svm:LinearSVM",
     "wide_deep": "weiml.models.deep.wide_deep:WideDeep",
 }
 """The class of each model, or ``module:class`` where it is."""

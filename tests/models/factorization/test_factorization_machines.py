@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -115,7 +116,7 @@ def test_logits_and_gradients_are_those_of_all_pairs(
     np.testing.assert_allclose(got, expected.detach().numpy(), rtol=2e-4, atol=2e-5)
 
     client: Any = Pushes()
-    tickets: Any = {name: Ticket(lambda row=row: row) for name, row in rows.items()}
+    tickets = {name: Ticket(partial(np.copy, row)) for name, row in rows.items()}
     model.compute(client, Fetch(prepared=prepared, tickets=tickets))
     model.push(client)
     losses = torch.nn.functional.binary_cross_entropy_with_logits(

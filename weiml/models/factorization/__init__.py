@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from weiml.models.factorization.poly2 import Poly2, Poly2Config
+
+__all__ = ["Poly2", "Poly2Config"]
