@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ffm": {"embedding_dim": 2},
     "fm": {"embedding_dim": 4},
     "lr": {},
+    "max_norm_dnn": {"embedding_dim": 8, "hidden": [8], "lr": 0.01},
     "poly2": {},
     "svm": {},
     "wide_deep": {"hidden": [16, 8], "lr": 0.01},

@@ -54,6 +54,7 @@ from weiml.models.stages import Stages
 if TYPE_CHECKING:
     from weiml.models.deep.base import DeepModel
     from weiml.models.deep.dnn import DNN, DNNConfig
+    from weiml.models.deep.max_norm_dnn import MaxNormDNN, MaxNormDNNConfig
     from weiml.models.deep.wide_deep import WideDeep, WideDeepConfig
     from weiml.models.factorization.field_aware import FFM, FFMConfig
     from weiml.models.factorization.machine import FM, FMConfig
@@ -81,6 +82,8 @@ __all__ = [
     "LogisticRegression",
     "LogisticRegressionConfig",
     "Lookup",
+    "MaxNormDNN",
+    "MaxNormDNNConfig",
     "Model",
     "ModelConfig",
     "ModelFolder",
@@ -122,6 +125,8 @@ _HOMES = {
     "FFMConfig": "factorization.field_aware",
     "FM": "factorization.machine",
     "FMConfig": "factorization.machine",
+    "MaxNormDNN": "deep.max_norm_dnn",
+    "MaxNormDNNConfig": "deep.max_norm_dnn",
     "WideDeep": "deep.wide_deep",
     "WideDeepConfig": "deep.wide_deep",
 }

@@ -41,6 +41,7 @@ MODELS: dict[str, str | type[Model]] = {
     "ffm": "weiml.models.factorization.field_aware:FFM",
     "fm": "weiml.models.factorization.machine:FM",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
+    "max_norm_dnn": "weiml.models.deep.max_norm_dnn:MaxNormDNN",
     "poly2": "weiml.models.factorization.poly2:Poly2",
     "svm": "weiml.models.linear.svm:LinearSVM",
     "wide_deep": "weiml.models.deep.wide_deep:WideDeep",

@@ -39,7 +39,7 @@ from weiml.models.kernels import (
 )
 from weiml.ps import Client, TableConfig, unique_keys
 
-__all__ = ["EMBEDDING", "LINEAR", "DeepModel", "Learned"]
+__all__ = ["EMBEDDING", "LINEAR", "DeepModel", "Learned", "starts_of"]
 
 EMBEDDING = "embedding"
 LINEAR = "linear"
@@ -198,7 +198,7 @@ class DeepModel(Model):
                     learned.linear,
                     lookup.positions,
                     lookup.values,
-                    _starts(lookup, len(learned.linear)),
+                    starts_of(lookup, len(learned.linear)),
                     len(lookup.keys),
                 )
                 self._push_rows(client, LINEAR, lookups, gradients)
@@ -278,7 +278,7 @@ class DeepModel(Model):
         linear = None
         if self.has_linear:
             wide = lookups[LINEAR]
-            starts = _starts(wide, len(batch))
+            starts = starts_of(wide, len(batch))
             sums = linear_sums(rows[LINEAR], wide.positions, wide.values, starts)
             linear = torch.from_numpy(sums).to(self.device)
         sequences = mask = None
@@ -374,7 +374,7 @@ class DeepModel(Model):
         client.push(table, keys, gradients)
 
 
-def _starts(lookup: Lookup, num_examples: int) -> np.ndarray:
+def starts_of(lookup: Lookup, num_examples: int) -> np.ndarray:
     """Return where each example's keys begin: int32 (B + 1,)."""
     num_slots = (len(lookup.offsets) - 1) // max(num_examples, 1)
     return lookup.offsets[np.arange(num_examples + 1) * num_slots]
