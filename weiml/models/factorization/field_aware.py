@@ -38,7 +38,6 @@ class FFMConfig(DeepConfig):
     name: Literal["ffm"] = "ffm"
     embedding_dim: int = 4
     """Of each of a key's vectors; a row has as many of them as there are `deep_slots`."""
-    init_scale: float = 0.1
     lr: float = 0.01
     """Of bias and weights of the dense columns."""
 
@@ -87,7 +86,8 @@ class FFM(RowSums):
         return _Network(shape)
 
     def _sum_rows(self, lookup: Lookup, rows: Mapping[str, np.ndarray], out: np.ndarray) -> None:
-        field_pairs(rows[EMBEDDING], *self._arguments(lookup), out)
+        lanes = (0,) * self.config.embedding_dim
+        field_pairs(rows[EMBEDDING], *self._arguments(lookup), lanes, out)
 
     def _row_gradients(
         self, gradients: np.ndarray, lookup: Lookup, rows: Mapping[str, np.ndarray]

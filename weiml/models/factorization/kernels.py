@@ -45,9 +45,9 @@ def square_sums(
     """
     dim = weights.shape[1]
     num_slots = (offsets.size - 1) // max(out.shape[0], 1)
+    sums = np.empty(dim, np.float32)
     squares = np.empty(dim, np.float32)
     for b in range(out.shape[0]):
-        sums = out[b]
         for c in range(dim):
             sums[c] = _ZERO
             squares[c] = _ZERO
@@ -55,17 +55,18 @@ def square_sums(
             first, last = offsets[cell], offsets[cell + 1]
             share = _share(last - first, mean)
             for j in range(first, last):
-                if positions[j] >= 0:
-                    row = weights[positions[j]]
+                row = positions[j]
+                if row >= 0:
                     x = _value(values, j, share)
                     for c in range(dim):
-                        v = row[c] * x
+                        v = weights[row, c] * x
                         sums[c] += v
                         squares[c] += v * v
         total = _ZERO
         for c in range(dim):
+            out[b, c] = sums[c]
             total += squares[c]
-        sums[dim] = total
+        out[b, dim] = total
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -114,22 +115,21 @@ def _pool_fields(
     for f in range(num_fields):
         first, last = offsets[b * num_fields + f], offsets[b * num_fields + f + 1]
         share = _share(last - first, mean)
-        own = pooled[f]
         fresh = True
         for j in range(first, last):
-            if positions[j] >= 0:
-                row = weights[positions[j]]
+            row = positions[j]
+            if row >= 0:
                 x = _value(values, j, share)
                 if fresh:
-                    for c in range(own.size):
-                        own[c] = row[c] * x
+                    for c in range(weights.shape[1]):
+                        pooled[f, c] = weights[row, c] * x
                     fresh = False
                 else:
-                    for c in range(own.size):
-                        own[c] += row[c] * x
+                    for c in range(weights.shape[1]):
+                        pooled[f, c] += weights[row, c] * x
         if fresh:
-            for c in range(own.size):
-                own[c] = _ZERO
+            for c in range(weights.shape[1]):
+                pooled[f, c] = _ZERO
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -140,14 +140,16 @@ def field_pairs(
     offsets: np.ndarray,
     mean: bool,
     num_fields: int,
+    lanes: tuple[int, ...],
     out: np.ndarray,
 ) -> None:
     """Write Σ_{i<j} <v_{i, field of j}, v_{j, field of i}> x_i x_j to column 0 of `out` (B, …).
 
     `weights` is (rows, fields · k): the vector of a row that meets keys of field f begins at f k.
     Rows of a field are pooled first, so an example costs fields² k, however many keys it has.
+    `lanes` is any tuple of k numbers: the loop is compiled for each k, as a vector.
     """
-    k = weights.shape[1] // num_fields
+    k = len(lanes)
     pooled = np.empty((num_fields, num_fields * k), np.float32)
     sums = np.empty(k, np.float32)
     for b in range(out.shape[0]):
@@ -193,23 +195,19 @@ def field_gradients(
     k = weights.shape[1] // num_fields
     out = np.zeros_like(weights)
     pooled = np.empty((num_fields, num_fields * k), np.float32)
-    partners = np.empty(num_fields * k, np.float32)
     for b in range(gradients.shape[0]):
         slope = gradients[b, 0]
         _pool_fields(b, num_fields, weights, positions, values, offsets, mean, pooled)
         for f in range(num_fields):
             first, last = offsets[b * num_fields + f], offsets[b * num_fields + f + 1]
-            if first == last:
-                continue
-            for g in range(num_fields):
-                for c in range(k):
-                    partners[g * k + c] = slope * pooled[g, f * k + c]
             share = _share(last - first, mean)
             for j in range(first, last):
-                row, to = weights[positions[j]], out[positions[j]]
+                row = positions[j]
                 x = _value(values, j, share)
-                for c in range(partners.size):
-                    to[c] += x * partners[c]
+                factor = x * slope
+                for g in range(num_fields):
+                    for c in range(k):
+                        out[row, g * k + c] += factor * pooled[g, f * k + c]
                 for c in range(f * k, (f + 1) * k):  # a key does not meet itself
-                    to[c] -= x * slope * x * row[c]
+                    out[row, c] -= factor * x * weights[row, c]
     return out

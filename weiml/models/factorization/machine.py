@@ -33,7 +33,6 @@ class FMConfig(DeepConfig):
     """`pooling` is about the values x of a slot's keys: "mean" divides them by the keys' number."""
 
     name: Literal["fm"] = "fm"
-    init_scale: float = 0.1
     lr: float = 0.01
     """Of bias, weights and vectors of the dense columns."""
 
