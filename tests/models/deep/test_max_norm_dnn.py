@@ -61,9 +61,9 @@ def reference(model: MaxNormDNN, batch: Batch, rows: torch.Tensor, maxima: Any) 
             x = float(values_of(batch)[j])
             scaled = min(max(x / max(float(maxima[positions[j]]), 1e-5), -1.0), 1.0)
             h = h + (scaled + row[-1]) * row[:-1]
-        x = torch.cat([torch.tanh(h), torch.tensor(batch.dense[b].astype(float))])
-        x = torch.tanh(net["mlp.layers.0.weight"] @ x + net["mlp.layers.0.bias"])
-        logits.append((net["mlp.layers.2.weight"] @ x + net["mlp.layers.2.bias"])[0])
+        a = torch.cat([torch.tanh(h), torch.tensor(batch.dense[b].astype(float))])
+        a = torch.tanh(net["mlp.layers.0.weight"] @ a + net["mlp.layers.0.bias"])
+        logits.append((net["mlp.layers.2.weight"] @ a + net["mlp.layers.2.bias"])[0])
     return torch.stack(logits)
 
 

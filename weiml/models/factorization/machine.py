@@ -10,7 +10,7 @@ keys. Dense columns are features like keys are; their vectors are part of the ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,8 @@ from weiml.models.deep.row_sums import RowSums
 from weiml.models.factorization.kernels import square_gradients, square_sums
 from weiml.models.fetch import Lookup
 from weiml.models.registry import register_model
+from weiml.ps import Adagrad
+from weiml.ps.optimizers import OptimizerConfig
 
 __all__ = ["FM", "FMConfig"]
 
@@ -33,6 +35,8 @@ class FMConfig(DeepConfig):
     """`pooling` is about the values x of a slot's keys: "mean" divides them by the keys' number."""
 
     name: Literal["fm"] = "fm"
+    embedding_dim: int = 8
+    embedding: OptimizerConfig = field(default_factory=lambda: Adagrad(lr=0.02, initial_sum=0.1))
     lr: float = 0.01
     """Of bias, weights and vectors of the dense columns."""
 
