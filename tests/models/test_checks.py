@@ -18,7 +18,12 @@ from weiml.models.trees import GBDTConfig, GBDTTrainer
 SMALL: dict[str, dict[str, Any]] = {
     "dnn": {"hidden": [16, 8], "lr": 0.01},
     "gbdt_lr": {},
+    "ffm": {"embedding_dim": 2},
+    "fm": {"embedding_dim": 4},
     "lr": {},
+    "max_norm_dnn": {"embedding_dim": 8, "hidden": [8], "lr": 0.01},
+    "poly2": {},
+    "svm": {},
     "wide_deep": {"hidden": [16, 8], "lr": 0.01},
 }
 

@@ -18,9 +18,17 @@ from weiml.models.base import (
     pulled,
 )
 from weiml.models.baselines import Baseline, DenseLogit, ItemPopularity, UserItemMean
+from weiml.models.factorization import Poly2, Poly2Config
 from weiml.models.fetch import Fetch, Lookup, Prepared
 from weiml.models.folder import ModelFolder, save_model
-from weiml.models.linear import LogisticRegression, LogisticRegressionConfig
+from weiml.models.linear import (
+    LinearConfig,
+    LinearModel,
+    LinearSVM,
+    LinearSVMConfig,
+    LogisticRegression,
+    LogisticRegressionConfig,
+)
 from weiml.models.metrics import (
     CalibrationCurve,
     Estimate,
@@ -54,28 +62,45 @@ from weiml.models.registry import (
 from weiml.models.stages import Span, Stages
 
 if TYPE_CHECKING:
+    from weiml.models.deep.base import DeepModel
     from weiml.models.deep.dnn import DNN, DNNConfig
+    from weiml.models.deep.max_norm_dnn import MaxNormDNN, MaxNormDNNConfig
     from weiml.models.deep.wide_deep import WideDeep, WideDeepConfig
+    from weiml.models.factorization.field_aware import FFM, FFMConfig
+    from weiml.models.factorization.machine import FM, FMConfig
 
 __all__ = [
     "DENSE_VECTOR",
     "DNN",
+    "FFM",
+    "FM",
     "MODELS",
     "Baseline",
     "CalibrationCurve",
     "Columns",
     "DNNConfig",
+    "DeepModel",
     "DenseLogit",
     "Estimate",
+    "FFMConfig",
+    "FMConfig",
     "Fetch",
     "ItemPopularity",
+    "LinearConfig",
+    "LinearModel",
+    "LinearSVM",
+    "LinearSVMConfig",
     "LogisticRegression",
     "LogisticRegressionConfig",
     "Lookup",
+    "MaxNormDNN",
+    "MaxNormDNNConfig",
     "MetricsAccumulator",
     "Model",
     "ModelConfig",
     "ModelFolder",
+    "Poly2",
+    "Poly2Config",
     "Predictor",
     "Prepared",
     "RocCurve",
@@ -116,6 +141,13 @@ __all__ = [
 _HOMES = {
     "DNN": "deep.dnn",
     "DNNConfig": "deep.dnn",
+    "DeepModel": "deep.base",
+    "FFM": "factorization.field_aware",
+    "FFMConfig": "factorization.field_aware",
+    "FM": "factorization.machine",
+    "FMConfig": "factorization.machine",
+    "MaxNormDNN": "deep.max_norm_dnn",
+    "MaxNormDNNConfig": "deep.max_norm_dnn",
     "WideDeep": "deep.wide_deep",
     "WideDeepConfig": "deep.wide_deep",
 }

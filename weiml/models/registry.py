@@ -39,7 +39,12 @@ class ModelConfig:
 MODELS: dict[str, str | type[Model]] = {
     "dnn": "weiml.models.deep.dnn:DNN",
     "gbdt_lr": "weiml.models.trees.gbdt_lr:GBDTLogisticRegression",
+    "ffm": "weiml.models.factorization.field_aware:FFM",
+    "fm": "weiml.models.factorization.machine:FM",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
+    "max_norm_dnn": "weiml.models.deep.max_norm_dnn:MaxNormDNN",
+    "poly2": "weiml.models.factorization.poly2:Poly2",
+    "svm": "weiml.models.linear.svm:LinearSVM",
     "wide_deep": "weiml.models.deep.wide_deep:WideDeep",
 }
 """The class of each model, or ``module:class`` where it is."""

@@ -1,4 +1,4 @@
-"""Logistic regression trained in place, on the rows of an embedded server's shards.
+"""Linear models trained in place, on the rows of an embedded server's shards.
 
 No row is copied: a batch's rows are found (and inserted), shard beside shard, and the serial pass
 runs over where they lie. It knows neither workers nor their clock; what it writes counts as changed
@@ -15,7 +15,7 @@ import numpy as np
 from weiml.data import read_ahead
 from weiml.errors import ParameterServerError
 from weiml.features import Batch
-from weiml.models import LogisticRegression, Prepared, StepResult
+from weiml.models import LinearModel, Prepared, StepResult
 from weiml.ps import EmbeddedParameterServer
 from weiml.train.guard import LossGuard
 from weiml.train.worker import check_inputs
@@ -24,7 +24,7 @@ __all__ = ["train_in_place"]
 
 
 def train_in_place(
-    model: LogisticRegression, server: EmbeddedParameterServer, batches: Iterable[Batch]
+    model: LinearModel, server: EmbeddedParameterServer, batches: Iterable[Batch]
 ) -> Iterator[StepResult]:
     """Train on batches, read ahead by a thread, and yield what each saw.
 
@@ -58,7 +58,7 @@ def train_in_place(
             yield result
 
 
-def _prepared(model: LogisticRegression, batches: Iterable[Batch]) -> Iterator[Prepared]:
+def _prepared(model: LinearModel, batches: Iterable[Batch]) -> Iterator[Prepared]:
     for batch in batches:
         with model.stages.timed("prepare"):
             prepared = model.prepare(batch)

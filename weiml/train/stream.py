@@ -19,8 +19,8 @@ from weiml.features import Batch
 from weiml.models import (
     DENSE_VECTOR,
     Columns,
-    LogisticRegression,
-    LogisticRegressionConfig,
+    LinearConfig,
+    LinearModel,
     Model,
     ModelFolder,
     StepResult,
@@ -97,7 +97,7 @@ class StreamTrainer:
 
         Args:
             examples: a source that every worker can read, or, where there is one worker on an
-                embedded server and the model is logistic regression, any batches.
+                embedded server and the model is linear, any batches.
             progress: called every ``config.progress_steps`` steps with the totals up to then.
 
         Raises:
@@ -111,7 +111,7 @@ class StreamTrainer:
             assert isinstance(self._server, EmbeddedParameterServer)
             batches, columns = self._batches(examples)
             model = self._model_for(columns)
-            assert isinstance(model, LogisticRegression)
+            assert isinstance(model, LinearModel)
             for result in train_in_place(model, self._server, batches):
                 tally.add(result)
                 if tally.steps % self.config.progress_steps == 0:
@@ -136,7 +136,7 @@ class StreamTrainer:
     @property
     def _in_place(self) -> bool:
         here = isinstance(self._server, EmbeddedParameterServer) and self.config.num_workers == 1
-        return here and isinstance(self.config.model_config, LogisticRegressionConfig)
+        return here and isinstance(self.config.model_config, LinearConfig)
 
     def _batches(self, examples: BatchSource | Iterable[Batch]) -> tuple[Iterable[Batch], Columns]:
         if isinstance(examples, BatchSource):

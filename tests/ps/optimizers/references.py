@@ -16,6 +16,7 @@ from weiml.ps.optimizers import (
     Adam,
     AdamW,
     GroupFTRL,
+    Maximum,
     Momentum,
     Optimizer,
     RMSProp,
@@ -38,6 +39,7 @@ RULES: list[Optimizer] = [
     GroupFTRL(alpha=0.5, l21=0.0),
     ASGD(lr=0.1),
     ASGD(lr=0.1, start=3, forget=2, coupling=2.0),
+    Maximum(),
 ]
 
 
@@ -85,6 +87,7 @@ class Row:
             AdamW: self._adam,
             FTRL: self._ftrl,
             GroupFTRL: self._ftrl,
+            Maximum: self._maximum,
         }
         steps[type(self.rule)](self.rule, g, c, q)
         self.steps += c
@@ -99,6 +102,9 @@ class Row:
 
     def _sgd(self, rule: SGD | ASGD, g: np.ndarray, c: float, q: np.ndarray) -> None:
         self.w = self.w - rule.lr * self._temper(g, c, q, np.array(rule.lr))
+
+    def _maximum(self, rule: Maximum, g: np.ndarray, c: float, q: np.ndarray) -> None:
+        self.w = np.array([max(w, value) for w, value in zip(self.w, g, strict=True)])
 
     def _asgd(self, rule: ASGD, g: np.ndarray, c: float, q: np.ndarray) -> None:
         """Every one of the c weights on the way counts with the weight that its number gives it.

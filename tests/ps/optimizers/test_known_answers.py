@@ -15,6 +15,7 @@ from weiml.ps.optimizers import (
     Adam,
     AdamW,
     GroupFTRL,
+    Maximum,
     Momentum,
     Optimizer,
     RMSProp,
@@ -45,6 +46,11 @@ def test_momentum_carries_half_of_its_velocity_on() -> None:
 def test_nesterov_looks_ahead() -> None:
     # w = -0.25 (1 + 0.5) = -0.375, then - 0.25 (2 + 0.5 · 2.5) = -1.1875.
     assert after(Momentum(lr=0.25, momentum=0.5, nesterov=True), 1.0, 2.0) == [-1.1875, 2.5]
+
+
+def test_maximum() -> None:
+    assert after(Maximum(), 1.5, -3.0, 1.0) == [1.5]
+    assert after(Maximum(), -3.0) == [0.0]
 
 
 def test_adagrad() -> None:

@@ -32,7 +32,7 @@ Told: TypeAlias = Literal["sum", "counts", "squares"]
 
 
 def coupling(rule: Any) -> float:
-    return float(rule.coupling)
+    return float(getattr(rule, "coupling", 0.0))
 
 
 @cache

@@ -50,7 +50,7 @@ def test_a_configuration_round_trips(rule: Any) -> None:
 
 
 def test_every_rule_is_known_by_its_name_and_has_defaults() -> None:
-    assert len(OPTIMIZERS) == 9
+    assert len(OPTIMIZERS) == 10
     assert set(get_args(OptimizerConfig)) == set(OPTIMIZERS.values())
     assert {type(rule) for rule in RULES} == set(OPTIMIZERS.values()), "all are tested"
     for name, rule in OPTIMIZERS.items():

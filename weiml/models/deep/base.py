@@ -39,16 +39,17 @@ from weiml.models.kernels import (
 )
 from weiml.ps import Client, TableConfig, unique_keys
 
-__all__ = ["EMBEDDING", "LINEAR", "DeepModel"]
+__all__ = ["EMBEDDING", "LINEAR", "DeepModel", "Learned", "starts_of"]
 
 EMBEDDING = "embedding"
 LINEAR = "linear"
 
 
-class _Learned(NamedTuple):
+class Learned(NamedTuple):
     """What a batch taught the tables."""
 
     prepared: Prepared
+    rows: Mapping[str, np.ndarray]
     flat: np.ndarray
     linear: np.ndarray | None
     sequences: np.ndarray | None
@@ -78,14 +79,7 @@ class DeepModel(Model):
         self._sequences = self._chosen("sequences", self.config.sequences)
         self._places = [self._deep_slots.index(slot) for slot in self._sequences]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.rank + 1)
-        self.shape = NetworkShape(
-            slots=self._deep_slots,
-            row_dim=self.row_dim,
-            dense_names=columns.dense_names,
-            sequences=self._sequences,
-            max_length=self.config.max_length,
-            generator=generator,
-        )
+        self.shape = self._network_shape(generator)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             module = self.build(self.shape)
@@ -101,7 +95,7 @@ class DeepModel(Model):
             device=self.device,
         )
         self._weight = 0.0
-        self._learned: _Learned | None = None
+        self._learned: Learned | None = None
 
     @abstractmethod
     def build(self, shape: NetworkShape) -> nn.Module:
@@ -194,7 +188,7 @@ class DeepModel(Model):
         assert flat is not None
         if not np.isfinite(flat.sum()):  # as gradients may be while the loss is finite still
             losses = float("nan")
-        self._learned = _Learned(fetch.prepared, flat, linear, sequences)
+        self._learned = Learned(fetch.prepared, rows, flat, linear, sequences)
         self._weight += total
         return StepResult(len(batch), total, losses)
 
@@ -211,7 +205,7 @@ class DeepModel(Model):
                     learned.linear,
                     lookup.positions,
                     lookup.values,
-                    _starts(lookup, len(learned.linear)),
+                    starts_of(lookup, len(learned.linear)),
                     len(lookup.keys),
                 )
                 self._push_rows(client, LINEAR, lookups, gradients)
@@ -286,14 +280,12 @@ class DeepModel(Model):
         """Return the network's inputs, on its device."""
         lookup, weights = lookups[EMBEDDING], rows[EMBEDDING]
         flat = torch.empty((len(batch), self.shape.num_inputs))
-        pooled = len(self._deep_slots) * self.row_dim
-        mean = self.config.pooling == "mean"
-        pool(weights, lookup.positions, lookup.values, lookup.offsets, mean, flat.numpy())
-        flat.numpy()[:, pooled:] = batch.dense
+        self._sum_rows(lookup, rows, flat.numpy())
+        flat.numpy()[:, self.shape.num_inputs - batch.dense.shape[1] :] = batch.dense
         linear = None
         if self.has_linear:
             wide = lookups[LINEAR]
-            starts = _starts(wide, len(batch))
+            starts = starts_of(wide, len(batch))
             sums = linear_sums(rows[LINEAR], wide.positions, wide.values, starts)
             linear = torch.from_numpy(sums).to(self.device)
         sequences = mask = None
@@ -302,6 +294,22 @@ class DeepModel(Model):
             sequences = torch.from_numpy(sequence_rows(weights, places)).to(self.device)
             mask = torch.from_numpy(places >= 0).to(self.device)
         return Inputs(flat.to(self.device), linear, sequences, mask, self.shape)
+
+    def _network_shape(self, generator: torch.Generator) -> NetworkShape:
+        """Return what the network is built for."""
+        return NetworkShape(
+            slots=self._deep_slots,
+            row_dim=self.row_dim,
+            dense_names=self.columns.dense_names,
+            sequences=self._sequences,
+            max_length=self.config.max_length,
+            generator=generator,
+        )
+
+    def _sum_rows(self, lookup: Lookup, rows: Mapping[str, np.ndarray], out: np.ndarray) -> None:
+        """Write what the network sees of the rows to `out` (B, num_inputs), before the dense."""
+        mean = self.config.pooling == "mean"
+        pool(rows[EMBEDDING], lookup.positions, lookup.values, lookup.offsets, mean, out)
 
     def _forward(
         self, inputs: Inputs, *, training: bool
@@ -323,7 +331,7 @@ class DeepModel(Model):
         result = self.config.loss(logits.cpu().numpy(), labels, batch.weights, batch.groups)
         return result.total, torch.from_numpy(result.gradients).to(self.device)
 
-    def _embedding_gradients(self, learned: _Learned) -> np.ndarray:
+    def _embedding_gradients(self, learned: Learned) -> np.ndarray:
         """Sum the gradients of the embeddings by distinct key: float32 (m, d)."""
         lookup = learned.prepared.lookups[EMBEDDING]
         gradients = pool_gradients(
@@ -365,7 +373,7 @@ class DeepModel(Model):
         client.push(table, keys, gradients)
 
 
-def _starts(lookup: Lookup, num_examples: int) -> np.ndarray:
+def starts_of(lookup: Lookup, num_examples: int) -> np.ndarray:
     """Return where each example's keys begin: int32 (B + 1,)."""
     num_slots = (len(lookup.offsets) - 1) // max(num_examples, 1)
     return lookup.offsets[np.arange(num_examples + 1) * num_slots]

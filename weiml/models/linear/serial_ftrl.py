@@ -47,8 +47,9 @@ def ftrl_pass(
     beta: np.float32,
     l1: np.float32,
     l2: np.float32,
+    hinge: bool = False,
 ) -> float:
-    """Train serially over a batch, in place; return the sum of weighted log-losses.
+    """Train serially over a batch, in place; return the sum of weighted losses.
 
     `own` int64 (1 + D,) are the addresses of the bias' row and of those of the columns of `dense`
     (B, D); `rows` int64 (m,) those of the batch's distinct keys. Example b has the bias with value
@@ -58,6 +59,9 @@ def ftrl_pass(
     Each example is predicted with what the ones before it left, so the loss is progressive. For
     a row with value x: ``g = (p - y) x``, then the step of `weiml.ps.kernels.ftrl_step`. A row that
     occurs twice in an example steps twice.
+
+    The loss is the log-loss; with `hinge` it is ``max(0, 1 - t m)``, with ``t = 2 y - 1`` and the
+    margin m in the place of log-odds, and g is ``-t x`` where that is above 0, and else 0.
     """
     longest = own.size
     for b in range(labels.size):
@@ -100,12 +104,20 @@ def ftrl_pass(
         logit = _ZERO
         for j in range(count):
             logit += w[j] * x[j]
-        e = math.exp(-abs(logit))
-        p = _ONE / (_ONE + e) if logit >= _ZERO else e / (_ONE + e)
         y = labels[b]
-        # log(1 + exp(x)) - y x, written so that neither term overflows.
-        loss += example_weights[b] * (max(logit, _ZERO) - y * logit + math.log1p(e))
-        slope = (p - y) * example_weights[b]
+        if hinge:
+            t = y + y - _ONE
+            short = _ONE - t * logit
+            if short <= _ZERO:  # far enough on its side: nothing to learn
+                continue
+            loss += example_weights[b] * short
+            slope = -t * example_weights[b]
+        else:
+            e = math.exp(-abs(logit))
+            p = _ONE / (_ONE + e) if logit >= _ZERO else e / (_ONE + e)
+            # log(1 + exp(x)) - y x, written so that neither term overflows.
+            loss += example_weights[b] * (max(logit, _ZERO) - y * logit + math.log1p(e))
+            slope = (p - y) * example_weights[b]
         for j in range(count):
             new_z[j], new_n[j] = ftrl_step(z[j], n[j], w[j], slope * x[j], alpha)
         for j in range(count):

@@ -117,7 +117,8 @@ class ShardedClient(Client):
         check_keys(config, keys)
         width = config.dim if what == "gradients" else config.width
         where = f"table {table!r}"
-        check_values(where, what, values, (len(keys), width), keys, self.worker)
+        kind = what if config.optimizer.adds else "values"  # which nobody squares
+        check_values(where, kind, values, (len(keys), width), keys, self.worker)
         if counts is not None:
             check_values(where, "counts", counts, (len(keys),), keys, self.worker)
             check_least(where, "counts", counts, 1.0)
@@ -127,7 +128,10 @@ class ShardedClient(Client):
         if what == "differences":
             check_differences(config, values)
         self._check_writable()
-        sent = self._sender.reduce(table, what, keys, values, counts, squares)
+        if config.optimizer.adds:
+            sent = self._sender.reduce(table, what, keys, values, counts, squares)
+        else:
+            sent = [Rows(keys, values, counts, squares)]
         tickets = [self._push_rows(config, what, rows) for rows in sent]
         return tickets[0] if len(tickets) == 1 else Ticket(lambda: _wait_all(tickets))
 

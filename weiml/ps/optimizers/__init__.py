@@ -9,6 +9,7 @@ from weiml.ps.optimizers.asgd import ASGD
 from weiml.ps.optimizers.base import MatrixOptimizer, Optimizer
 from weiml.ps.optimizers.ftrl import FTRL
 from weiml.ps.optimizers.group_ftrl import GroupFTRL
+from weiml.ps.optimizers.maximum import Maximum
 from weiml.ps.optimizers.momentum import Momentum
 from weiml.ps.optimizers.registry import (
     OPTIMIZERS,
@@ -29,6 +30,7 @@ __all__ = [
     "AdamW",
     "GroupFTRL",
     "MatrixOptimizer",
+    "Maximum",
     "Momentum",
     "Optimizer",
     "OptimizerConfig",

@@ -54,6 +54,10 @@ class Optimizer(abc.ABC):
     multiplicity: ClassVar[bool] = False
     """Whether `apply` makes use of the examples' counts and squared gradients."""
 
+    adds: ClassVar[bool] = True
+    """Whether two pushes of a row may be made one by adding them. If not, clients send pushes as
+    they are, never rounded or held back for a later one."""
+
     stores_weights: ClassVar[bool] = True
     """Whether the first `dim` numbers of the state are the weights that gradients act on."""
 

@@ -14,6 +14,7 @@ from weiml.ps.optimizers.asgd import ASGD
 from weiml.ps.optimizers.base import Optimizer
 from weiml.ps.optimizers.ftrl import FTRL
 from weiml.ps.optimizers.group_ftrl import GroupFTRL
+from weiml.ps.optimizers.maximum import Maximum
 from weiml.ps.optimizers.momentum import Momentum
 from weiml.ps.optimizers.rmsprop import RMSProp
 from weiml.ps.optimizers.sgd import SGD
@@ -21,7 +22,7 @@ from weiml.ps.optimizers.sgd import SGD
 __all__ = ["OPTIMIZERS", "OptimizerConfig", "optimizer_from_mapping", "register_optimizer"]
 
 OptimizerConfig: TypeAlias = (
-    FTRL | Adagrad | SGD | Momentum | RMSProp | Adam | AdamW | GroupFTRL | ASGD
+    FTRL | Adagrad | SGD | Momentum | RMSProp | Adam | AdamW | GroupFTRL | ASGD | Maximum
 )
 """The rules that a configuration file can name; `name` tells them apart."""
 
@@ -35,6 +36,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adamw": AdamW,
     "group_ftrl": GroupFTRL,
     "asgd": ASGD,
+    "max": Maximum,
 }
 """All rules, registered ones included."""
 

@@ -171,7 +171,7 @@ def _read(
     model = LogisticRegression(config.lr, _columns(dataset))
     first = next(dataset.iter_batches(1))
     # The model's own come first in each example's keys: the bias, then the dense columns.
-    own = model.keys(first)[: 1 + len(dataset.dense_names)]
+    own = next(iter(model.keys(first).values()))[: 1 + len(dataset.dense_names)]
     return np.concatenate([own, DataLoss.read(group, spec)])
 
 
