@@ -46,31 +46,55 @@ from weiml.models.stages import Stages
 if TYPE_CHECKING:
     from weiml.models.deep.dnn import DNN, DNNConfig
     from weiml.models.deep.wide_deep import WideDeep, WideDeepConfig
+    from weiml.models.multitask.esmm import ESMM, ESMMConfig
+    from weiml.models.multitask.mmoe import MMoE, MMoEConfig
+    from weiml.models.multitask.ple import PLE, PLEConfig
+    from weiml.models.multitask.shared_bottom import SharedBottom, SharedBottomConfig
+    from weiml.models.retrieval.two_tower import TwoTower, TwoTowerConfig
+    from weiml.models.sequence.bst import BST, BSTConfig
+    from weiml.models.sequence.dien import DIEN, DIENConfig
+    from weiml.models.sequence.din import DIN, DINConfig
 
 __all__ = [
+    "BST",
     "DENSE_VECTOR",
+    "DIEN",
+    "DIN",
     "DNN",
+    "ESMM",
     "MODELS",
+    "PLE",
+    "BSTConfig",
     "Baseline",
     "CalibrationCurve",
     "Columns",
+    "DIENConfig",
+    "DINConfig",
     "DNNConfig",
     "DenseLogit",
+    "ESMMConfig",
     "Fetch",
     "ItemPopularity",
     "LogisticRegression",
     "LogisticRegressionConfig",
     "Lookup",
+    "MMoE",
+    "MMoEConfig",
     "Model",
     "ModelConfig",
     "ModelFolder",
+    "PLEConfig",
     "Predictor",
     "Prepared",
     "RocCurve",
     "Rows",
+    "SharedBottom",
+    "SharedBottomConfig",
     "Stages",
     "StepResult",
     "TrainingStep",
+    "TwoTower",
+    "TwoTowerConfig",
     "UserItemMean",
     "WideDeep",
     "WideDeepConfig",
@@ -93,8 +117,24 @@ __all__ = [
 
 # Name -> module that defines it and loads torch.
 _HOMES = {
+    "BST": "sequence.bst",
+    "BSTConfig": "sequence.bst",
+    "DIEN": "sequence.dien",
+    "DIENConfig": "sequence.dien",
+    "DIN": "sequence.din",
+    "DINConfig": "sequence.din",
     "DNN": "deep.dnn",
     "DNNConfig": "deep.dnn",
+    "ESMM": "multitask.esmm",
+    "ESMMConfig": "multitask.esmm",
+    "MMoE": "multitask.mmoe",
+    "MMoEConfig": "multitask.mmoe",
+    "PLE": "multitask.ple",
+    "PLEConfig": "multitask.ple",
+    "SharedBottom": "multitask.shared_bottom",
+    "SharedBottomConfig": "multitask.shared_bottom",
+    "TwoTower": "retrieval.two_tower",
+    "TwoTowerConfig": "retrieval.two_tower",
     "WideDeep": "deep.wide_deep",
     "WideDeepConfig": "deep.wide_deep",
 }

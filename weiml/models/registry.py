@@ -37,8 +37,16 @@ class ModelConfig:
 
 
 MODELS: dict[str, str | type[Model]] = {
+    "bst": "weiml.models.sequence.bst:BST",
+    "dien": "weiml.models.sequence.dien:DIEN",
+    "din": "weiml.models.sequence.din:DIN",
     "dnn": "weiml.models.deep.dnn:DNN",
+    "esmm": "weiml.models.multitask.esmm:ESMM",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
+    "mmoe": "weiml.models.multitask.mmoe:MMoE",
+    "ple": "weiml.models.multitask.ple:PLE",
+    "shared_bottom": "weiml.models.multitask.shared_bottom:SharedBottom",
+    "two_tower": "weiml.models.retrieval.two_tower:TwoTower",
     "wide_deep": "weiml.models.deep.wide_deep:WideDeep",
 }
 """The class of each model, or ``module:class`` where it is."""
