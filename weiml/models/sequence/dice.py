@@ -44,8 +44,8 @@ class Dice(nn.Module):
         if self.training and len(x) > 1:
             mean, variance = x.mean(0), x.var(0, unbiased=False)
             with torch.no_grad():
-                self.mean.lerp_(mean.float(), self._momentum)
-                self.variance.lerp_(variance.float(), self._momentum)
+                self.mean.lerp_(mean.to(self.mean), self._momentum)
+                self.variance.lerp_(variance.to(self.variance), self._momentum)
         p = torch.sigmoid((x - mean) * torch.rsqrt(variance + self._epsilon))
         return x * (p + (1 - p) * self.alpha)
 
