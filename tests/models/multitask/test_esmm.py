@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ LOGITS = st.lists(st.floats(-30, 30), min_size=2, max_size=4)
 @given(LOGITS)
 def test_they_are_the_log_odds_of_products(rates: list[float]) -> None:
     found = chained_logits(torch.tensor([rates]))[0].double().numpy()
-    log_p, log_q = np.longdouble(0), np.longdouble(-np.inf)
-    for rate, logit in zip(np.float32(rates).astype(np.longdouble), found, strict=True):
+    log_p: Any = np.longdouble(0)
+    log_q: Any = np.longdouble(-np.inf)
+    for rate, logit in zip(np.array(rates, np.float32).astype(np.longdouble), found, strict=True):
         ln_rate, ln_other = -np.logaddexp(0, -rate), -np.logaddexp(0, rate)
         log_q = np.logaddexp(log_q, log_p + ln_other)
         log_p += ln_rate
@@ -33,7 +35,7 @@ def test_they_are_the_log_odds_of_products(rates: list[float]) -> None:
 def test_they_are_finite_and_so_are_gradients(at: float) -> None:
     rates = torch.tensor([[at, -at], [at, at]], requires_grad=True)
     found = chained_logits(rates)
-    found.sum().backward()
+    torch.autograd.backward(found.sum())
     assert found.isfinite().all()
     assert rates.grad is not None
     assert rates.grad.isfinite().all()

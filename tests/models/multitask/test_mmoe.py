@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from weiml.models import MMoEConfig
@@ -21,7 +23,7 @@ SHAPE = NetworkShape(
 def test_tasks_mix_the_same_experts_by_gates_of_their_own() -> None:
     torch.manual_seed(0)
     config = MMoEConfig(tasks=("a", "b", "c"), experts=4, hidden=(6, 5), tower=(3,))
-    network = _Network(config, SHAPE)
+    network: Any = _Network(config, SHAPE)
     x = torch.randn(8, 7)
     found = network(Inputs(x, None, None, None, SHAPE))
     assert found.shape == (8, 3)
@@ -33,7 +35,7 @@ def test_tasks_mix_the_same_experts_by_gates_of_their_own() -> None:
 
 
 def test_one_expert_is_a_shared_bottom() -> None:
-    network = _Network(MMoEConfig(tasks=("a",), experts=1, hidden=(6,), tower=()), SHAPE)
+    network: Any = _Network(MMoEConfig(tasks=("a",), experts=1, hidden=(6,), tower=()), SHAPE)
     x = torch.randn(8, 7)
     expected = network.towers.towers[0](network.experts.experts[0](x))
     torch.testing.assert_close(network(Inputs(x, None, None, None, SHAPE)), expected)

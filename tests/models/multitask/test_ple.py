@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from tests.models.multitask.test_mmoe import SHAPE
@@ -14,7 +16,7 @@ CONFIG = PLEConfig(
 )
 
 
-def mixed(gate: torch.nn.Module, x: torch.Tensor, outputs: list[torch.Tensor]) -> torch.Tensor:
+def mixed(gate: Any, x: torch.Tensor, outputs: list[torch.Tensor]) -> torch.Tensor:
     W, b = gate.parameters()
     shares = torch.softmax(x @ W.T + b, 1)
     return torch.stack([shares[:, e, None] * out for e, out in enumerate(outputs)]).sum(0)
@@ -22,7 +24,7 @@ def mixed(gate: torch.nn.Module, x: torch.Tensor, outputs: list[torch.Tensor]) -
 
 def test_two_levels_equal_those_by_hand() -> None:
     torch.manual_seed(0)
-    network = _Network(CONFIG, SHAPE)
+    network: Any = _Network(CONFIG, SHAPE)
     x = torch.randn(8, 7)
     first, second = network.levels
     own_a, own_b, shared = ([e(x) for e in group.experts] for group in first.experts)
@@ -42,7 +44,7 @@ def test_two_levels_equal_those_by_hand() -> None:
 
 def test_a_tasks_own_experts_learn_nothing_of_the_other_in_one_level() -> None:
     config = PLEConfig(tasks=("a", "b"), levels=1, hidden=(6,), tower=())
-    network = _Network(config, SHAPE)
+    network: Any = _Network(config, SHAPE)
     logits = network(Inputs(torch.randn(8, 7), None, None, None, SHAPE))
     logits[:, 0].sum().backward()
     own_a, own_b, shared = network.levels[0].experts

@@ -37,7 +37,8 @@ def test_the_softmax_equals_a_loop_and_its_gradients_autograd(corrected: bool) -
     weights = rng.uniform(0.5, 2, 7)
     tensors = [torch.tensor(x, requires_grad=True) for x in (users, items)]
     total, by_users, by_items = in_batch_softmax(
-        *(t.detach() for t in tensors),
+        tensors[0].detach(),
+        tensors[1].detach(),
         torch.tensor(ids),
         None if p is None else torch.tensor(p),
         torch.tensor(weights),

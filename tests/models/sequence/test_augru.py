@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -32,7 +34,8 @@ def test_it_equals_its_equations() -> None:
 
 def test_with_attention_it_is_a_gru_and_without_it_holds_its_state() -> None:
     torch.manual_seed(0)
-    cell, gru = AUGRU(3, 2), torch.nn.GRU(3, 2, batch_first=True)
+    cell = AUGRU(3, 2)
+    gru: Any = torch.nn.GRU(3, 2, batch_first=True)
     W, U, b = cell.inputs.weight, cell.states.weight, cell.inputs.bias
     turned = torch.tensor([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0])  # torch's z is 1 - u
     order = [2, 3, 0, 1, 4, 5]  # torch's gates are r, z, n

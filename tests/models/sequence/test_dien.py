@@ -35,7 +35,7 @@ def test_the_auxiliary_loss_is_the_mean_over_an_examples_steps() -> None:
         h = interests[b, j].double().numpy()
         right = np.log1p(np.exp(-h @ events[b, j + 1]))
         losses[b].append(right + np.log1p(np.exp(h @ everything[draw])))
-    expected = [np.mean(own) if own else 0.0 for own in losses]
+    expected = [float(np.mean(own)) if own else 0.0 for own in losses]
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert found[0] == 0  # it has no history
 
