@@ -127,7 +127,7 @@ def test_it_finds_more_of_held_out_clicks_than_popularity() -> None:
     _, first = np.unique(clicks.items, return_index=True)
     _, items = vectors(predictor, clicks.take(first))
     counts = np.bincount(clicks.items.astype(int))
-    assert recall(users @ items.T, clicks.items[first], held_out.items) > 0.1 + recall(
+    assert recall(users @ items.T, clicks.items[first], held_out.items) > 0.05 + recall(
         np.tile(counts[counts > 0], (2_000, 1)), clicks.items[first], held_out.items
     )
 

@@ -2,7 +2,7 @@
 
     X = [t ‖ e_L … e_1] + P                        P: learned for each place, 0 the candidate's
     X ← LN(X + attention(X))   X ← LN(X + FFN(X))  `blocks` times
-    logit = MLP([rest ‖ X])
+    logit = MLP([rest ‖ X_0])                      or all of X
 
 (Chen et al., "Behavior sequence transformer for e-commerce recommendation in Alibaba", DLP-KDD
 2019; the attention is that of Vaswani et al., NIPS 2017.)
@@ -38,9 +38,9 @@ class BSTConfig(SequenceConfig):
     """Of the attention; they must divide an event's numbers."""
     blocks: int = 1
     """Transformer blocks; the paper found one to be best."""
-    readout: Literal["all", "target"] = "all"
-    """What the MLP gets of the transformer: its outputs at all places, as in the paper, or the
-    candidate's alone."""
+    readout: Literal["target", "all"] = "target"
+    """What the MLP gets of the transformer: its output at the candidate's place, or at all places,
+    as in the paper, which takes far more examples to learn."""
     batch_norm: bool = False
 
     def __post_init__(self) -> None:
