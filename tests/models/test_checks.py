@@ -15,15 +15,32 @@ from weiml.models.checks import CHECKS, check_model, example_batch
 from weiml.models.trees import GBDTConfig, GBDTTrainer
 
 # Small forms of the models; what is left out has its defaults.
+_HISTORY = {"sequences": ["history"], "targets": ["item"], "max_length": 4}
+_TASKS = {"tasks": ["click", "buy"], "tower": [8], "lr": 0.01}
 SMALL: dict[str, dict[str, Any]] = {
+    "bst": {**_HISTORY, "hidden": [16, 8], "lr": 0.01},
+    "dien": {**_HISTORY, "hidden": [16, 8], "lr": 0.01},
+    "din": {**_HISTORY, "hidden": [16, 8], "attention_hidden": [8], "lr": 0.01},
     "dnn": {"hidden": [16, 8], "lr": 0.01},
-    "gbdt_lr": {},
+    "esmm": _TASKS,
     "ffm": {"embedding_dim": 2},
     "fm": {"embedding_dim": 4},
+    "gbdt_lr": {},
     "lr": {},
     "max_norm_dnn": {"embedding_dim": 8, "hidden": [8], "lr": 0.01},
+    "mmoe": {**_TASKS, "experts": 2, "hidden": [16, 8]},
+    "ple": {**_TASKS, "shared_experts": 1, "task_experts": 1, "hidden": [16, 8]},
     "poly2": {},
+    "shared_bottom": {**_TASKS, "hidden": [16]},
     "svm": {},
+    "two_tower": {
+        "user_slots": ["user", "history"],
+        "item_slots": ["item", "tags"],
+        "item_dense": ["price"],
+        "hidden": [16],
+        "frequency_cells": 1024,
+        "lr": 0.01,
+    },
     "wide_deep": {"hidden": [16, 8], "lr": 0.01},
 }
 

@@ -68,19 +68,36 @@ if TYPE_CHECKING:
     from weiml.models.deep.wide_deep import WideDeep, WideDeepConfig
     from weiml.models.factorization.field_aware import FFM, FFMConfig
     from weiml.models.factorization.machine import FM, FMConfig
+    from weiml.models.multitask.esmm import ESMM, ESMMConfig
+    from weiml.models.multitask.mmoe import MMoE, MMoEConfig
+    from weiml.models.multitask.ple import PLE, PLEConfig
+    from weiml.models.multitask.shared_bottom import SharedBottom, SharedBottomConfig
+    from weiml.models.retrieval.two_tower import TwoTower, TwoTowerConfig
+    from weiml.models.sequence.bst import BST, BSTConfig
+    from weiml.models.sequence.dien import DIEN, DIENConfig
+    from weiml.models.sequence.din import DIN, DINConfig
 
 __all__ = [
+    "BST",
     "DENSE_VECTOR",
+    "DIEN",
+    "DIN",
     "DNN",
+    "ESMM",
     "FFM",
     "FM",
     "MODELS",
+    "PLE",
+    "BSTConfig",
     "Baseline",
     "CalibrationCurve",
     "Columns",
+    "DIENConfig",
+    "DINConfig",
     "DNNConfig",
     "DeepModel",
     "DenseLogit",
+    "ESMMConfig",
     "Estimate",
     "FFMConfig",
     "FMConfig",
@@ -93,23 +110,30 @@ __all__ = [
     "LogisticRegression",
     "LogisticRegressionConfig",
     "Lookup",
+    "MMoE",
+    "MMoEConfig",
     "MaxNormDNN",
     "MaxNormDNNConfig",
     "MetricsAccumulator",
     "Model",
     "ModelConfig",
     "ModelFolder",
+    "PLEConfig",
     "Poly2",
     "Poly2Config",
     "Predictor",
     "Prepared",
     "RocCurve",
     "Rows",
+    "SharedBottom",
+    "SharedBottomConfig",
     "Span",
     "Stages",
     "StepResult",
     "TaskMetricsAccumulator",
     "TrainingStep",
+    "TwoTower",
+    "TwoTowerConfig",
     "UserItemMean",
     "WideDeep",
     "WideDeepConfig",
@@ -139,6 +163,12 @@ __all__ = [
 
 # Name -> module that defines it and loads torch.
 _HOMES = {
+    "BST": "sequence.bst",
+    "BSTConfig": "sequence.bst",
+    "DIEN": "sequence.dien",
+    "DIENConfig": "sequence.dien",
+    "DIN": "sequence.din",
+    "DINConfig": "sequence.din",
     "DNN": "deep.dnn",
     "DNNConfig": "deep.dnn",
     "DeepModel": "deep.base",
@@ -148,6 +178,16 @@ _HOMES = {
     "FMConfig": "factorization.machine",
     "MaxNormDNN": "deep.max_norm_dnn",
     "MaxNormDNNConfig": "deep.max_norm_dnn",
+    "ESMM": "multitask.esmm",
+    "ESMMConfig": "multitask.esmm",
+    "MMoE": "multitask.mmoe",
+    "MMoEConfig": "multitask.mmoe",
+    "PLE": "multitask.ple",
+    "PLEConfig": "multitask.ple",
+    "SharedBottom": "multitask.shared_bottom",
+    "SharedBottomConfig": "multitask.shared_bottom",
+    "TwoTower": "retrieval.two_tower",
+    "TwoTowerConfig": "retrieval.two_tower",
     "WideDeep": "deep.wide_deep",
     "WideDeepConfig": "deep.wide_deep",
 }

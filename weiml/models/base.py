@@ -117,6 +117,11 @@ class Model(ABC):
         """The column of the scores by which examples are ranked."""
         return 0
 
+    @property
+    def label_columns(self) -> tuple[int, ...]:
+        """The column of the batch's labels that each task learns."""
+        return tuple(range(len(self.tasks)))
+
     @abstractmethod
     def tables(self) -> tuple[TableConfig, ...]:
         """Return the tables that the model's sparse rows live in."""

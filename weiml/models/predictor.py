@@ -110,6 +110,13 @@ class Predictor:
 
     def score_tasks(self, batch: Batch) -> np.ndarray:
         """Return float32 (B, T) probabilities of all of ``model.tasks``; see `score`."""
+        return self.model.scores(batch, self.rows(batch))
+
+    def rows(self, batch: Batch) -> dict[str, Rows]:
+        """Return the rows of a batch's keys by table, as `Model.scores` takes them.
+
+        They are views: they change with the next delta.
+        """
         found: dict[tuple[int, int], np.ndarray] = {}  # tables with one index and keys share it
         rows = {}
         for name, keys in self.model.keys(batch).items():
@@ -118,7 +125,7 @@ class Predictor:
             if place not in found:
                 found[place] = index.find(keys)
             rows[name] = Rows(self._weights[name], found[place])
-        return self.model.scores(batch, rows)
+        return rows
 
     def apply_delta(self, delta: Delta) -> None:
         """Set the rows and the dense part that a delta brings; nothing changes if it does not fit.

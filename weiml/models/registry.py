@@ -37,14 +37,22 @@ class ModelConfig:
 
 
 MODELS: dict[str, str | type[Model]] = {
+    "bst": "weiml.models.sequence.bst:BST",
+    "dien": "weiml.models.sequence.dien:DIEN",
+    "din": "weiml.models.sequence.din:DIN",
     "dnn": "weiml.models.deep.dnn:DNN",
-    "gbdt_lr": "weiml.models.trees.gbdt_lr:GBDTLogisticRegression",
+    "esmm": "weiml.models.multitask.esmm:ESMM",
     "ffm": "weiml.models.factorization.field_aware:FFM",
     "fm": "weiml.models.factorization.machine:FM",
+    "gbdt_lr": "weiml.models.trees.gbdt_lr:GBDTLogisticRegression",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
     "max_norm_dnn": "weiml.models.deep.max_norm_dnn:MaxNormDNN",
+    "mmoe": "weiml.models.multitask.mmoe:MMoE",
+    "ple": "weiml.models.multitask.ple:PLE",
     "poly2": "weiml.models.factorization.poly2:Poly2",
+    "shared_bottom": "weiml.models.multitask.shared_bottom:SharedBottom",
     "svm": "weiml.models.linear.svm:LinearSVM",
+    "two_tower": "weiml.models.retrieval.two_tower:TwoTower",
     "wide_deep": "weiml.models.deep.wide_deep:WideDeep",
 }
 """The class of each model, or ``module:class`` where it is."""

@@ -9,8 +9,9 @@ them, the loss, and what is pushed.
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -101,9 +102,15 @@ class DeepModel(Model):
     def build(self, shape: NetworkShape) -> nn.Module:
         """Return the network: a module that maps `Inputs` to logits (B,) or (B, T).
 
-        It may return (logits, further loss), the sum over examples of what is minimised beside the
-        tasks' losses. Its parameters are drawn from torch's own generator, which is seeded.
+        It may return (logits, further loss) of what is minimised beside the tasks' losses: a loss
+        an example, (B,), which counts by the example's weight, or one sum over all. Its parameters
+        are drawn from torch's own generator, which is seeded.
         """
+
+    @property
+    def label_columns(self) -> tuple[int, ...]:
+        """See `Model.label_columns`: a network of one task learns the column of its own choice."""
+        return super().label_columns if len(self.tasks) > 1 else (self.config.task,)
 
     @property
     def row_dim(self) -> int:
@@ -142,15 +149,9 @@ class DeepModel(Model):
 
     def logits(self, batch: Batch, rows: Mapping[str, Rows]) -> np.ndarray:
         """See `Model.logits`."""
-        self.check(batch)
-        lookups = {
-            name: Lookup(cells.keys, rows[name].positions, cells.values, cells.offsets)
-            for name, cells in self._cells(batch).items()
-        }
-        with torch_threads(self.threads), torch.inference_mode():
-            inputs = self._inputs(batch, lookups, {n: r.weights for n, r in rows.items()})
-            logits, _ = self._forward(inputs, training=False)
-        return np.asarray(logits.cpu().numpy())
+        with self._scoring():
+            logits, _ = self._forward(self._inputs_of(batch, rows), training=False)
+            return np.asarray(logits.cpu().numpy())
 
     def scores(self, batch: Batch, rows: Mapping[str, Rows]) -> np.ndarray:
         """See `Model.scores`: the loss says what its logits stand for."""
@@ -182,8 +183,9 @@ class DeepModel(Model):
             logits, further = self._forward(inputs, training=total > 0)
             losses, gradients = self._losses(batch, logits.detach())
             if logits.requires_grad:
-                ones = map(torch.ones_like, further)
-                torch.autograd.backward([logits, *further], [gradients, *ones])
+                further = [loss for loss in further if loss.requires_grad]
+                shares = [self._shares(batch, loss) for loss in further]
+                torch.autograd.backward([logits, *further], [gradients, *shares])
             flat, linear, sequences = (None if x is None else _array(x.grad, x) for x in inputs[:3])
         assert flat is not None
         if not np.isfinite(flat.sum()):  # as gradients may be while the loss is finite still
@@ -274,6 +276,25 @@ class DeepModel(Model):
         linear = deep if same else cells_of_slots(crossed, self._linear_slots)
         return {EMBEDDING: deep, LINEAR: linear}
 
+    @contextlib.contextmanager
+    def _scoring(self) -> Iterator[None]:
+        """Torch computes inside as it does for scores: nothing is learned of it."""
+        with (
+            torch_threads(self.threads),
+            torch.inference_mode(),
+            self.network.computing(training=False),
+        ):
+            yield
+
+    def _inputs_of(self, batch: Batch, rows: Mapping[str, Rows]) -> Inputs:
+        """Return the network's inputs by rows that are told by position."""
+        self.check(batch)
+        lookups = {
+            name: Lookup(cells.keys, rows[name].positions, cells.values, cells.offsets)
+            for name, cells in self._cells(batch).items()
+        }
+        return self._inputs(batch, lookups, {n: r.weights for n, r in rows.items()})
+
     def _inputs(
         self, batch: Batch, lookups: Mapping[str, Lookup], rows: Mapping[str, np.ndarray]
     ) -> Inputs:
@@ -330,6 +351,12 @@ class DeepModel(Model):
             )
         result = self.config.loss(logits.cpu().numpy(), labels, batch.weights, batch.groups)
         return result.total, torch.from_numpy(result.gradients).to(self.device)
+
+    def _shares(self, batch: Batch, further: torch.Tensor) -> torch.Tensor:
+        """Return what a further loss counts by: 1, or the weights if it is one an example."""
+        if not further.ndim:
+            return torch.ones_like(further)
+        return torch.from_numpy(batch.weights.copy()).to(further)
 
     def _embedding_gradients(self, learned: Learned) -> np.ndarray:
         """Sum the gradients of the embeddings by distinct key: float32 (m, d)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -65,7 +65,7 @@ class MLP(nn.Module):
         generator: of dropout.
         num_outputs: of the output layer; None: the last hidden layer is the output.
         dropout: share of each hidden layer's outputs set to 0 in training.
-        act: the non-linearity.
+        act: the non-linearity, or what makes its module for a number of columns.
         batch_norm: normalise before the non-linearity (Ioffe and Szegedy, ICML 2015).
     """
 
@@ -77,7 +77,7 @@ class MLP(nn.Module):
         *,
         num_outputs: int | None = 1,
         dropout: float = 0.0,
-        act: Activation = "relu",
+        act: Activation | Callable[[int], nn.Module] = "relu",
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class MLP(nn.Module):
             layers.append(he_linear(before, after))
             if batch_norm:
                 layers.append(nn.BatchNorm1d(after))
-            layers.append(activation(act))
+            layers.append(activation(act) if isinstance(act, str) else act(after))
             if dropout:
                 layers.append(Dropout(dropout, generator))
         self.num_outputs = num_outputs or (hidden[-1] if hidden else num_inputs)
