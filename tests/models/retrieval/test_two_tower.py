@@ -71,7 +71,7 @@ def vectors(predictor: Predictor, batch: Batch) -> tuple[np.ndarray, np.ndarray]
 
 
 @pytest.mark.parametrize("objective", ["softmax", "logistic"])
-def test_scores_are_those_of_the_vectors(loss: Any) -> None:
+def test_scores_are_those_of_the_vectors(objective: Any) -> None:
     config = replace(CONFIG, objective=objective)
     predictor = predictor_of(trained(config, [example_batch(64, seed) for seed in range(3)]))
     batch = example_batch(40, 9)
