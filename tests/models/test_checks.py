@@ -13,9 +13,17 @@ from weiml.models.checks import CHECKS, check_model, example_batch
 
 # Small forms of the models; what is left out has its defaults.
 SMALL: dict[str, dict[str, Any]] = {
+    "autoint": {"num_attention_layers": 2, "attention_dim": 8, "hidden": [16, 8], "lr": 0.01},
+    "dcn_v2": {"num_cross_layers": 2, "hidden": [16, 8], "lr": 0.01},
+    "deepfm": {"hidden": [16, 8], "lr": 0.01},
     "dnn": {"hidden": [16, 8], "lr": 0.01},
+    "fibinet": {"hidden": [16, 8], "lr": 0.01},
+    "final_mlp": {"hidden": [16, 8], "second_hidden": [8], "num_heads": 2, "lr": 0.01},
     "lr": {},
+    "masknet": {"blocks": [8, 8], "hidden": [16, 8], "lr": 0.01},
+    "pnn": {"product": "both", "hidden": [16, 8], "lr": 0.01},
     "wide_deep": {"hidden": [16, 8], "lr": 0.01},
+    "xdeepfm": {"cin": [6, 4], "hidden": [16, 8], "lr": 0.01},
 }
 
 

@@ -44,26 +44,48 @@ from weiml.models.registry import (
 from weiml.models.stages import Stages
 
 if TYPE_CHECKING:
+    from weiml.models.deep.autoint import AutoInt, AutoIntConfig
+    from weiml.models.deep.dcn_v2 import DCNV2, DCNV2Config
+    from weiml.models.deep.deepfm import DeepFM, DeepFMConfig
     from weiml.models.deep.dnn import DNN, DNNConfig
+    from weiml.models.deep.fibinet import FiBiNET, FiBiNETConfig
+    from weiml.models.deep.final_mlp import FinalMLP, FinalMLPConfig
+    from weiml.models.deep.masknet import MaskNet, MaskNetConfig
+    from weiml.models.deep.pnn import PNN, PNNConfig
     from weiml.models.deep.wide_deep import WideDeep, WideDeepConfig
+    from weiml.models.deep.xdeepfm import XDeepFM, XDeepFMConfig
 
 __all__ = [
+    "DCNV2",
     "DENSE_VECTOR",
     "DNN",
     "MODELS",
+    "PNN",
+    "AutoInt",
+    "AutoIntConfig",
     "Baseline",
     "CalibrationCurve",
     "Columns",
+    "DCNV2Config",
     "DNNConfig",
+    "DeepFM",
+    "DeepFMConfig",
     "DenseLogit",
     "Fetch",
+    "FiBiNET",
+    "FiBiNETConfig",
+    "FinalMLP",
+    "FinalMLPConfig",
     "ItemPopularity",
     "LogisticRegression",
     "LogisticRegressionConfig",
     "Lookup",
+    "MaskNet",
+    "MaskNetConfig",
     "Model",
     "ModelConfig",
     "ModelFolder",
+    "PNNConfig",
     "Predictor",
     "Prepared",
     "RocCurve",
@@ -74,6 +96,8 @@ __all__ = [
     "UserItemMean",
     "WideDeep",
     "WideDeepConfig",
+    "XDeepFM",
+    "XDeepFMConfig",
     "auc",
     "build_model",
     "calibration_curve",
@@ -93,10 +117,26 @@ __all__ = [
 
 # Name -> module that defines it and loads torch.
 _HOMES = {
+    "AutoInt": "deep.autoint",
+    "AutoIntConfig": "deep.autoint",
+    "DCNV2": "deep.dcn_v2",
+    "DCNV2Config": "deep.dcn_v2",
     "DNN": "deep.dnn",
     "DNNConfig": "deep.dnn",
+    "DeepFM": "deep.deepfm",
+    "DeepFMConfig": "deep.deepfm",
+    "FiBiNET": "deep.fibinet",
+    "FiBiNETConfig": "deep.fibinet",
+    "FinalMLP": "deep.final_mlp",
+    "FinalMLPConfig": "deep.final_mlp",
+    "MaskNet": "deep.masknet",
+    "MaskNetConfig": "deep.masknet",
+    "PNN": "deep.pnn",
+    "PNNConfig": "deep.pnn",
     "WideDeep": "deep.wide_deep",
     "WideDeepConfig": "deep.wide_deep",
+    "XDeepFM": "deep.xdeepfm",
+    "XDeepFMConfig": "deep.xdeepfm",
 }
 
 if not TYPE_CHECKING:  # a type checker shall go by the imports above and find misspellings

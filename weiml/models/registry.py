@@ -37,9 +37,17 @@ class ModelConfig:
 
 
 MODELS: dict[str, str | type[Model]] = {
+    "autoint": "weiml.models.deep.autoint:AutoInt",
+    "dcn_v2": "weiml.models.deep.dcn_v2:DCNV2",
+    "deepfm": "weiml.models.deep.deepfm:DeepFM",
     "dnn": "weiml.models.deep.dnn:DNN",
+    "fibinet": "weiml.models.deep.fibinet:FiBiNET",
+    "final_mlp": "weiml.models.deep.final_mlp:FinalMLP",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
+    "masknet": "weiml.models.deep.masknet:MaskNet",
+    "pnn": "weiml.models.deep.pnn:PNN",
     "wide_deep": "weiml.models.deep.wide_deep:WideDeep",
+    "xdeepfm": "weiml.models.deep.xdeepfm:XDeepFM",
 }
 """The class of each model, or ``module:class`` where it is."""
 
