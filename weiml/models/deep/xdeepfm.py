@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from weiml.errors import ConfigError
 from weiml.models.deep.base import DeepModel
 from weiml.models.deep.config import DeepConfig
 from weiml.models.deep.fields import Fields
@@ -43,6 +44,8 @@ class XDeepFMConfig(DeepConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(self, "cin")
+        if not self.cin:
+            raise ConfigError("cin must name at least one layer's vectors, got ()")
 
 
 class CIN(nn.Module):
