@@ -20,7 +20,7 @@ def test_it_equals_the_formula(draw: Any, act: str, dense_fields: bool) -> None:
     F = first.shape[1]
     x, sums = first, []
     for layer, size in enumerate(sizes):
-        W = drawn[f"cin.layers.{layer}.weight"].reshape(size, x.shape[1], F)
+        W = drawn[f"cin.weights.{layer}"]
         after = np.zeros((len(x), size, x.shape[2]))
         for h in range(size):
             for i in range(x.shape[1]):

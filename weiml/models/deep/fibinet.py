@@ -86,11 +86,11 @@ class BilinearPairs(nn.Module):
         """Return the products, pair by pair."""
         left, right = self.get_buffer("left"), self.get_buffer("right")
         if self.per_pair:
-            projected = torch.einsum("bpd,ped->bpe", fields[:, left], self.weight)
+            projected = torch.einsum("bpd,ped->bpe", fields.index_select(1, left), self.weight)
         else:  # the last field is left of none
             weight = self.weight.expand(fields.shape[1] - 1, -1, -1)
-            projected = torch.einsum("bfd,fed->bfe", fields[:, :-1], weight)[:, left]
-        return (projected * fields[:, right]).flatten(1)
+            projected = torch.einsum("bfd,fed->bfe", fields[:, :-1], weight).index_select(1, left)
+        return (projected * fields.index_select(1, right)).flatten(1)
 
 
 class _Network(nn.Module):

@@ -51,19 +51,19 @@ class XDeepFMConfig(DeepConfig):
 class CIN(nn.Module):
     """The compressed interaction network: (B, F, d) to (B, Σ H_k).
 
-    Vectors lie with d before the fields inside, so that a layer is one product of matrices
-    (B d, H_{k-1} F) by (H_{k-1} F, H_k).
+    The sum over j goes first, as one product of matrices (B d, F) by (F, H_k H_{k-1}): the products
+    of all pairs of vectors, which would be larger, are never made.
     """
 
     def __init__(self, num_fields: int, sizes: tuple[int, ...], act: Activation) -> None:
         super().__init__()
-        layers = []
+        weights = []
         before = num_fields
         for size in sizes:
-            layers.append(nn.Linear(before * num_fields, size, bias=False))
-            nn.init.xavier_uniform_(layers[-1].weight)
+            bound = (6.0 / (before * num_fields + size)) ** 0.5  # Glorot's
+            weights.append(torch.empty(size, before, num_fields).uniform_(-bound, bound))
             before = size
-        self.layers = nn.ModuleList(layers)
+        self.weights = nn.ParameterList(weights)
         self.act = activation(act)
         self.num_outputs = sum(sizes)
 
@@ -71,8 +71,10 @@ class CIN(nn.Module):
         """Return the sums over d of all layers' vectors."""
         first = fields.transpose(1, 2).contiguous()
         x, sums = first, []
-        for layer in self.layers:
-            x = self.act(layer((x.unsqueeze(3) * first.unsqueeze(2)).flatten(2)))
+        for weight in self.weights:
+            inner = first @ weight.flatten(0, 1).t()
+            inner = inner.view(*x.shape[:2], *weight.shape[:2])
+            x = self.act((inner * x.unsqueeze(2)).sum(3))
             sums.append(x.sum(1))
         return torch.cat(sums, 1)
 
