@@ -88,7 +88,7 @@ def deep_models() -> list[str]:
 
 def cases(quick: bool, batches: int) -> Iterator[Case]:
     """Let the models pass over the data in turns."""
-    count = min(batches, 3) if quick else batches
+    count = min(batches, 2) if quick else batches
     rounds = 1 if quick else 5
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
