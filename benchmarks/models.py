@@ -5,6 +5,7 @@
 Generated clicks of Criteo's shape, 26 slots and 13 dense columns, are encoded and written once, and
 read by each model's trainer from disk. Models have their own defaults, embeddings of 16; tables are
 in process; networks compute on all cores. The peer is the plain network, `dnn`, in the same run.
+With --quick a pass is two steps, so that the wait for the first batch weighs much.
 """
 
 from __future__ import annotations
