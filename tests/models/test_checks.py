@@ -18,18 +18,25 @@ from weiml.models.trees import GBDTConfig, GBDTTrainer
 _HISTORY = {"sequences": ["history"], "targets": ["item"], "max_length": 4}
 _TASKS = {"tasks": ["click", "buy"], "tower": [8], "lr": 0.01}
 SMALL: dict[str, dict[str, Any]] = {
+    "autoint": {"num_attention_layers": 2, "attention_dim": 8, "hidden": [16, 8], "lr": 0.01},
     "bst": {**_HISTORY, "hidden": [16, 8], "lr": 0.01},
+    "dcn_v2": {"num_cross_layers": 2, "hidden": [16, 8], "lr": 0.01},
+    "deepfm": {"hidden": [16, 8], "lr": 0.01},
     "dien": {**_HISTORY, "hidden": [16, 8], "lr": 0.01},
     "din": {**_HISTORY, "hidden": [16, 8], "attention_hidden": [8], "lr": 0.01},
     "dnn": {"hidden": [16, 8], "lr": 0.01},
     "esmm": _TASKS,
     "ffm": {"embedding_dim": 2},
+    "fibinet": {"hidden": [16, 8], "lr": 0.01},
+    "final_mlp": {"hidden": [16, 8], "second_hidden": [8], "num_heads": 2, "lr": 0.01},
     "fm": {"embedding_dim": 4},
     "gbdt_lr": {},
     "lr": {},
+    "masknet": {"blocks": [8, 8], "hidden": [16, 8], "lr": 0.01},
     "max_norm_dnn": {"embedding_dim": 8, "hidden": [8], "lr": 0.01},
     "mmoe": {**_TASKS, "experts": 2, "hidden": [16, 8]},
     "ple": {**_TASKS, "shared_experts": 1, "task_experts": 1, "hidden": [16, 8]},
+    "pnn": {"product": "both", "hidden": [16, 8], "lr": 0.01},
     "poly2": {},
     "shared_bottom": {**_TASKS, "hidden": [16]},
     "svm": {},
@@ -42,6 +49,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "lr": 0.01,
     },
     "wide_deep": {"hidden": [16, 8], "lr": 0.01},
+    "xdeepfm": {"cin": [6, 4], "hidden": [16, 8], "lr": 0.01},
 }
 
 

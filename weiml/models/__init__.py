@@ -62,10 +62,18 @@ from weiml.models.registry import (
 from weiml.models.stages import Span, Stages
 
 if TYPE_CHECKING:
+    from weiml.models.deep.autoint import AutoInt, AutoIntConfig
     from weiml.models.deep.base import DeepModel
+    from weiml.models.deep.dcn_v2 import DCNV2, DCNV2Config
+    from weiml.models.deep.deepfm import DeepFM, DeepFMConfig
     from weiml.models.deep.dnn import DNN, DNNConfig
+    from weiml.models.deep.fibinet import FiBiNET, FiBiNETConfig
+    from weiml.models.deep.final_mlp import FinalMLP, FinalMLPConfig
+    from weiml.models.deep.masknet import MaskNet, MaskNetConfig
     from weiml.models.deep.max_norm_dnn import MaxNormDNN, MaxNormDNNConfig
+    from weiml.models.deep.pnn import PNN, PNNConfig
     from weiml.models.deep.wide_deep import WideDeep, WideDeepConfig
+    from weiml.models.deep.xdeepfm import XDeepFM, XDeepFMConfig
     from weiml.models.factorization.field_aware import FFM, FFMConfig
     from weiml.models.factorization.machine import FM, FMConfig
     from weiml.models.multitask.esmm import ESMM, ESMMConfig
@@ -76,9 +84,11 @@ if TYPE_CHECKING:
     from weiml.models.sequence.bst import BST, BSTConfig
     from weiml.models.sequence.dien import DIEN, DIENConfig
     from weiml.models.sequence.din import DIN, DINConfig
+    from weiml.models.trees.gbdt_lr import GBDTLogisticRegression, GBDTLogisticRegressionConfig
 
 __all__ = [
     "BST",
+    "DCNV2",
     "DENSE_VECTOR",
     "DIEN",
     "DIN",
@@ -88,13 +98,19 @@ __all__ = [
     "FM",
     "MODELS",
     "PLE",
+    "PNN",
+    "AutoInt",
+    "AutoIntConfig",
     "BSTConfig",
     "Baseline",
     "CalibrationCurve",
     "Columns",
+    "DCNV2Config",
     "DIENConfig",
     "DINConfig",
     "DNNConfig",
+    "DeepFM",
+    "DeepFMConfig",
     "DeepModel",
     "DenseLogit",
     "ESMMConfig",
@@ -102,6 +118,12 @@ __all__ = [
     "FFMConfig",
     "FMConfig",
     "Fetch",
+    "FiBiNET",
+    "FiBiNETConfig",
+    "FinalMLP",
+    "FinalMLPConfig",
+    "GBDTLogisticRegression",
+    "GBDTLogisticRegressionConfig",
     "ItemPopularity",
     "LinearConfig",
     "LinearModel",
@@ -112,6 +134,8 @@ __all__ = [
     "Lookup",
     "MMoE",
     "MMoEConfig",
+    "MaskNet",
+    "MaskNetConfig",
     "MaxNormDNN",
     "MaxNormDNNConfig",
     "MetricsAccumulator",
@@ -119,6 +143,7 @@ __all__ = [
     "ModelConfig",
     "ModelFolder",
     "PLEConfig",
+    "PNNConfig",
     "Poly2",
     "Poly2Config",
     "Predictor",
@@ -137,6 +162,8 @@ __all__ = [
     "UserItemMean",
     "WideDeep",
     "WideDeepConfig",
+    "XDeepFM",
+    "XDeepFMConfig",
     "auc",
     "build_model",
     "calibration_curve",
@@ -163,33 +190,51 @@ __all__ = [
 
 # Name -> module that defines it and loads torch.
 _HOMES = {
+    "AutoInt": "deep.autoint",
+    "AutoIntConfig": "deep.autoint",
     "BST": "sequence.bst",
     "BSTConfig": "sequence.bst",
+    "DCNV2": "deep.dcn_v2",
+    "DCNV2Config": "deep.dcn_v2",
     "DIEN": "sequence.dien",
     "DIENConfig": "sequence.dien",
     "DIN": "sequence.din",
     "DINConfig": "sequence.din",
     "DNN": "deep.dnn",
     "DNNConfig": "deep.dnn",
+    "DeepFM": "deep.deepfm",
+    "DeepFMConfig": "deep.deepfm",
     "DeepModel": "deep.base",
+    "ESMM": "multitask.esmm",
+    "ESMMConfig": "multitask.esmm",
     "FFM": "factorization.field_aware",
     "FFMConfig": "factorization.field_aware",
     "FM": "factorization.machine",
     "FMConfig": "factorization.machine",
-    "MaxNormDNN": "deep.max_norm_dnn",
-    "MaxNormDNNConfig": "deep.max_norm_dnn",
-    "ESMM": "multitask.esmm",
-    "ESMMConfig": "multitask.esmm",
+    "FiBiNET": "deep.fibinet",
+    "FiBiNETConfig": "deep.fibinet",
+    "FinalMLP": "deep.final_mlp",
+    "FinalMLPConfig": "deep.final_mlp",
+    "GBDTLogisticRegression": "trees.gbdt_lr",
+    "GBDTLogisticRegressionConfig": "trees.gbdt_lr",
     "MMoE": "multitask.mmoe",
     "MMoEConfig": "multitask.mmoe",
+    "MaskNet": "deep.masknet",
+    "MaskNetConfig": "deep.masknet",
+    "MaxNormDNN": "deep.max_norm_dnn",
+    "MaxNormDNNConfig": "deep.max_norm_dnn",
     "PLE": "multitask.ple",
     "PLEConfig": "multitask.ple",
+    "PNN": "deep.pnn",
+    "PNNConfig": "deep.pnn",
     "SharedBottom": "multitask.shared_bottom",
     "SharedBottomConfig": "multitask.shared_bottom",
     "TwoTower": "retrieval.two_tower",
     "TwoTowerConfig": "retrieval.two_tower",
     "WideDeep": "deep.wide_deep",
     "WideDeepConfig": "deep.wide_deep",
+    "XDeepFM": "deep.xdeepfm",
+    "XDeepFMConfig": "deep.xdeepfm",
 }
 
 if not TYPE_CHECKING:  # a type checker shall go by the imports above and find misspellings

@@ -37,23 +37,31 @@ class ModelConfig:
 
 
 MODELS: dict[str, str | type[Model]] = {
+    "autoint": "weiml.models.deep.autoint:AutoInt",
     "bst": "weiml.models.sequence.bst:BST",
+    "dcn_v2": "weiml.models.deep.dcn_v2:DCNV2",
+    "deepfm": "weiml.models.deep.deepfm:DeepFM",
     "dien": "weiml.models.sequence.dien:DIEN",
     "din": "weiml.models.sequence.din:DIN",
     "dnn": "weiml.models.deep.dnn:DNN",
     "esmm": "weiml.models.multitask.esmm:ESMM",
     "ffm": "weiml.models.factorization.field_aware:FFM",
+    "fibinet": "weiml.models.deep.fibinet:FiBiNET",
+    "final_mlp": "weiml.models.deep.final_mlp:FinalMLP",
     "fm": "weiml.models.factorization.machine:FM",
     "gbdt_lr": "weiml.models.trees.gbdt_lr:GBDTLogisticRegression",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
+    "masknet": "weiml.models.deep.masknet:MaskNet",
     "max_norm_dnn": "weiml.models.deep.max_norm_dnn:MaxNormDNN",
     "mmoe": "weiml.models.multitask.mmoe:MMoE",
     "ple": "weiml.models.multitask.ple:PLE",
+    "pnn": "weiml.models.deep.pnn:PNN",
     "poly2": "weiml.models.factorization.poly2:Poly2",
     "shared_bottom": "weiml.models.multitask.shared_bottom:SharedBottom",
     "svm": "weiml.models.linear.svm:LinearSVM",
     "two_tower": "weiml.models.retrieval.two_tower:TwoTower",
     "wide_deep": "weiml.models.deep.wide_deep:WideDeep",
+    "xdeepfm": "weiml.models.deep.xdeepfm:XDeepFM",
 }
 """The class of each model, or ``module:class`` where it is."""
 
