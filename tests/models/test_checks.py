@@ -11,10 +11,18 @@ from weiml.features import Batch
 from weiml.models import MODELS, LogisticRegression, LogisticRegressionConfig, model_config
 from weiml.models.checks import CHECKS, check_model, example_batch
 
+IMAGES = {"height": 8, "width": 6, "channels": 2, "classes": ["a", "b", "c"], "lr": 0.01}
 # Small forms of the models; what is left out has its defaults.
 SMALL: dict[str, dict[str, Any]] = {
+    "cnn": {**IMAGES, "widths": [4, 8], "kernel": 3, "hidden": [16], "shift": 1, "flip": True},
     "dnn": {"hidden": [16, 8], "lr": 0.01},
+    "dpn": {
+        **IMAGES,
+        **{"stem_width": 8, "blocks": [1, 1], "residual_width": 8, "increments": [2, 4]},
+        **{"group_width": 8, "groups": 2},
+    },
     "lr": {},
+    "resnet": {**IMAGES, "stem_width": 4, "blocks": [1, 1], "dropout": 0.1},
     "wide_deep": {"hidden": [16, 8], "lr": 0.01},
 }
 

@@ -18,6 +18,12 @@ from weiml.models.base import (
     pulled,
 )
 from weiml.models.baselines import Baseline, DenseLogit, ItemPopularity, UserItemMean
+from weiml.models.class_metrics import (
+    accuracy,
+    class_log_loss,
+    evaluate_classes,
+    top_k_accuracy,
+)
 from weiml.models.fetch import Fetch, Lookup, Prepared
 from weiml.models.folder import ModelFolder, save_model
 from weiml.models.linear import LogisticRegression, LogisticRegressionConfig
@@ -46,15 +52,22 @@ from weiml.models.stages import Stages
 if TYPE_CHECKING:
     from weiml.models.deep.dnn import DNN, DNNConfig
     from weiml.models.deep.wide_deep import WideDeep, WideDeepConfig
+    from weiml.models.image.cnn import CNN, CNNConfig
+    from weiml.models.image.dpn import DPN, DPNConfig
+    from weiml.models.image.resnet import ResNet, ResNetConfig
 
 __all__ = [
+    "CNN",
     "DENSE_VECTOR",
     "DNN",
+    "DPN",
     "MODELS",
     "Baseline",
+    "CNNConfig",
     "CalibrationCurve",
     "Columns",
     "DNNConfig",
+    "DPNConfig",
     "DenseLogit",
     "Fetch",
     "ItemPopularity",
@@ -66,6 +79,8 @@ __all__ = [
     "ModelFolder",
     "Predictor",
     "Prepared",
+    "ResNet",
+    "ResNetConfig",
     "RocCurve",
     "Rows",
     "Stages",
@@ -74,10 +89,13 @@ __all__ = [
     "UserItemMean",
     "WideDeep",
     "WideDeepConfig",
+    "accuracy",
     "auc",
     "build_model",
     "calibration_curve",
     "calibration_ratio",
+    "class_log_loss",
+    "evaluate_classes",
     "evaluate_scores",
     "gauc",
     "log_loss",
@@ -88,13 +106,20 @@ __all__ = [
     "register_model",
     "roc_curve",
     "save_model",
+    "top_k_accuracy",
 ]
 
 
 # Name -> module that defines it and loads torch.
 _HOMES = {
+    "CNN": "image.cnn",
+    "CNNConfig": "image.cnn",
     "DNN": "deep.dnn",
     "DNNConfig": "deep.dnn",
+    "DPN": "image.dpn",
+    "DPNConfig": "image.dpn",
+    "ResNet": "image.resnet",
+    "ResNetConfig": "image.resnet",
     "WideDeep": "deep.wide_deep",
     "WideDeepConfig": "deep.wide_deep",
 }

@@ -37,8 +37,11 @@ class ModelConfig:
 
 
 MODELS: dict[str, str | type[Model]] = {
+    "cnn": "weiml.models.image.cnn:CNN",
     "dnn": "weiml.models.deep.dnn:DNN",
+    "dpn": "weiml.models.image.dpn:DPN",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
+    "resnet": "weiml.models.image.resnet:ResNet",
     "wide_deep": "weiml.models.deep.wide_deep:WideDeep",
 }
 """The class of each model, or ``module:class`` where it is."""
