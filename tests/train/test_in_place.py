@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from weiml.models.serial_ftrl import row_addresses
 
 from tests.models.conftest import make_batch
 from weiml.errors import ConfigError, DataError, ParameterServerError
 from weiml.models import Columns, LogisticRegression, LogisticRegressionConfig
-from weiml.models.serial_ftrl import row_addresses
 from weiml.ps import FTRL, EmbeddedParameterServer
 from weiml.train.in_place import train_in_place
 
