@@ -1,9 +1,9 @@
 """Which examples of an order each worker takes: consecutive ranges, or a part of every step.
 
 "ranges": worker w of W takes the w-th of W equal ranges of the order, so that each reads as few
-files as can be. "steps": the order is cut into pieces of W · batch_size, of which worker w takes
-the w-th batch. Then the W batches of a step are together the one batch that a lone worker would take
-with W times the batch size, and what is learned from sums over examples is the same.
+files as can be. "steps": the order is cut into pieces of W · batch_size, and of each piece worker w
+takes the w-th batch. Then the W batches of a step are together the one batch that a lone worker
+would take with W times the batch size, and what is learned from sums over examples is the same.
 """
 
 from __future__ import annotations

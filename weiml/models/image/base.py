@@ -95,7 +95,7 @@ class ImageModel(NetworkModel):
             images = self._images(batch, self._generator if total > 0 else None)
             logits = self._forward(images, training=total > 0)
             loss, gradients = _softmax_losses(logits.detach(), labels, weights)
-            logits.backward(gradients)
+            torch.autograd.backward([logits], [gradients])
         self._weight += total
         return StepResult(len(batch), total, loss)
 

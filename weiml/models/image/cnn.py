@@ -1,6 +1,6 @@
 """A plain convolutional network, for small pictures: digits, spam's patterns, icons.
 
-    x <- maxpool(relu(norm(conv(x)))), again and again;    logits = MLP(x)
+    x <- relu(maxpool(norm(conv(x)))), again and again;    logits = MLP(x)
 
 (LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 1998; with
 ReLU, maximum pooling and dropout as in Krizhevsky et al., NIPS 2012.)
@@ -58,7 +58,8 @@ class _Network(nn.Module):
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise((config.channels, *config.widths)):
             layers.append(conv(before, after, config.kernel, bias=config.norm == "none"))
-            layers += [norm(config.norm, after), nn.ReLU(), nn.MaxPool2d(2)]
+            # Pooled first, relu has a quarter to do, and the result is the same.
+            layers += [norm(config.norm, after), nn.MaxPool2d(2), nn.ReLU()]
         self.features = nn.Sequential(*layers)
         halvings = len(config.widths)
         num_features = (config.height >> halvings) * (config.width >> halvings) * config.widths[-1]

@@ -33,8 +33,8 @@ def draw_moves(config: ImageConfig, count: int, generator: torch.Generator | Non
 def images_of(dense: np.ndarray, config: ImageConfig, moves: Moves) -> np.ndarray:
     """Return float32 (B, H, W, C) of pixels float32 (B, H·W·C): (pixel / 255 - mean) / std."""
     shape = (config.channels,)
-    std = np.broadcast_to(np.float32(config.std), shape)
-    mean = np.broadcast_to(np.float32(config.mean), shape)
+    std = np.broadcast_to(np.asarray(config.std, np.float32), shape)
+    mean = np.broadcast_to(np.asarray(config.mean, np.float32), shape)
     out = np.empty((len(dense), config.height, config.width, config.channels), np.float32)
     _place(dense, *moves, 1 / (255 * std), -mean / std, out)
     return out
