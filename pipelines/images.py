@@ -1,10 +1,10 @@
 """Image classification on MNIST: digits to batches, a CNN on a group of workers, its accuracy.
 
     python -m pipelines.images                                   # 5,000 digits out of a wheel
-    python -m pipelines.images --mnist FOLDER --workers 2        # the whole set, two Ray actors
+    python -m pipelines.images --mnist FOLDER --workers 2 --set batch_size=64   # the whole set
 
-With several workers they are Ray actors that average their gradients over gloo at each step (NCCL
-where there are GPUs); the batch of a step is theirs together. Each epoch begins in a new order.
+Several workers are Ray actors that average their gradients over gloo at each step: two with batches
+of 64 take the steps of one with 128.
 """
 
 from __future__ import annotations

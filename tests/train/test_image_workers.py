@@ -19,6 +19,7 @@ from weiml.models import CNNConfig, Columns, ResNetConfig
 from weiml.models.checks import example_images
 from weiml.models.image import ImageConfig
 from weiml.ps import EmbeddedParameterServer
+from weiml.train import TrainConfig, Trainer
 from weiml.train import worker as work
 from weiml.train.worker import WorkerSpec
 
@@ -84,3 +85,14 @@ def test_it_is_what_it_rests_on(images: Path) -> None:
         alone, _ = curve(LocalGroup(1), config, images, 32)
         shared, _ = curve(LocalGroup(2), config, images, 16)
         assert np.abs(shared - alone).max() > 1e-3, config
+
+
+def test_actors_that_average_over_gloo_give_the_bits_of_this_process(
+    images: Path, ray_session: None
+) -> None:
+    settings: dict[str, Any] = {"model": CNN, "epochs": 1, "batch_size": 32, "num_workers": 2}
+    dataset = BatchDataset.open(images)
+    here = Trainer(TrainConfig(**settings, threads=1)).fit(dataset)
+    there = Trainer(TrainConfig(**settings, transport="ray", cpus_per_worker=0)).fit(dataset)
+    assert here.history[-1]["train_loss"] == there.history[-1]["train_loss"]
+    assert here.version == there.version

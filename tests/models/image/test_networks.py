@@ -152,7 +152,7 @@ def test_group_norms_do_not_see_other_examples() -> None:
         (lambda: cnn.CNNConfig(kernel=4), "kernel must be odd"),
         (lambda: cnn.CNNConfig(widths=()), "widths and hidden must be at least 1"),
         (lambda: cnn.CNNConfig(widths=(1, 0)), "widths and hidden must be at least 1"),
-        (lambda: cnn.CNNConfig(height=3), "2 widths halve an image of 3 x 28 to nothing"),
+        (lambda: cnn.CNNConfig(height=7), "3 widths halve an image of 7 x 28 to nothing"),
         (lambda: resnet.ResNetConfig(blocks=(2, 0)), "blocks must be at least 1"),
         (lambda: dpn.DPNConfig(blocks=(2, 2)), "increments must be one a stage, 2"),
         (lambda: dpn.DPNConfig(groups=5), "multiple of groups = 5, got 32"),

@@ -30,11 +30,11 @@ class CNNConfig(ImageConfig):
     """Each of `widths` is a convolution's channels; each halves the image's sides."""
 
     name: Literal["cnn"] = "cnn"
-    widths: tuple[int, ...] = (16, 32)
-    kernel: int = 5
+    widths: tuple[int, ...] = (16, 32, 64)
+    kernel: int = 3
     """Sides of the convolutions, odd."""
     hidden: tuple[int, ...] = (128,)
-    dropout: float = 0.3
+    dropout: float = 0.2
     """Share of what goes into the first dense layer, and of each hidden layer, set to 0."""
 
     def __post_init__(self) -> None:
