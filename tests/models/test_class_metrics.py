@@ -28,15 +28,16 @@ def test_equal_to_scikit_learn(seed: int, count: int, classes: int) -> None:
 
 def test_equal_scores_are_worth_their_share() -> None:
     scores = np.full((3, 4), 0.25)
-    assert accuracy([0, 1, 3], scores) == 0.25
-    assert top_k_accuracy([0, 1, 3], scores, 3) == 0.75
-    assert top_k_accuracy([0, 1, 3], scores, 9) == 1
+    labels = np.array([0, 1, 3])
+    assert accuracy(labels, scores) == 0.25
+    assert top_k_accuracy(labels, scores, 3) == 0.75
+    assert top_k_accuracy(labels, scores, 9) == 1
 
 
 def test_a_sure_mistake_costs_what_the_dtype_can_say() -> None:
     scores = np.array([[1, 0]], np.float32)
     expected = -np.log(np.finfo(np.float32).eps)
-    assert class_log_loss([1], scores) == pytest.approx(expected)
+    assert class_log_loss(np.array([1]), scores) == pytest.approx(expected)
 
 
 def test_missing_labels_are_left_out() -> None:

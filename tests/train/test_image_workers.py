@@ -23,9 +23,10 @@ from weiml.train import TrainConfig, Trainer
 from weiml.train import worker as work
 from weiml.train.worker import WorkerSpec
 
-FORM: dict[str, Any] = {"height": 8, "width": 8, "classes": ("a", "b", "c"), "lr": 3e-3}
-CNN = CNNConfig(**FORM, widths=(4, 8), kernel=3, hidden=(16,), dropout=0)
-RESNET = ResNetConfig(**FORM, stem_width=4, blocks=(1, 1), norm="group")
+# Adam's first steps are ±lr for gradients of any size, so that rounding shows; those of sgd not.
+FORM: dict[str, Any] = {"height": 8, "width": 8, "classes": ("a", "b", "c"), "optimizer": "sgd"}
+CNN = CNNConfig(**FORM, lr=0.1, widths=(4, 8), kernel=3, hidden=(16,), dropout=0)
+RESNET = ResNetConfig(**FORM, lr=0.1, stem_width=4, blocks=(1, 1), norm="group")
 STEPS, EPOCHS = 12, 3
 
 
@@ -71,9 +72,9 @@ def test_workers_together_learn_like_one_with_all_their_examples(
     alone, one = curve(LocalGroup(1), config, images, 32)
     shared, many = curve(LocalGroup(workers), config, images, 32 // workers)
     assert len(alone) == STEPS * EPOCHS
-    assert alone[-3:].mean() < 0.7 * alone[:3].mean()
+    assert alone[-3:].mean() < 0.9 * alone[:3].mean()
     np.testing.assert_allclose(shared, alone, atol=1e-5)
-    np.testing.assert_allclose(many, one, atol=1e-3)
+    np.testing.assert_allclose(many, one, atol=1e-5)
 
 
 def test_it_is_what_it_rests_on(images: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +65,8 @@ def test_packed_they_take_a_quarter_and_read_the_same(tmp_path: Path) -> None:
     }
     packed, plain = sets["packed"], sets["plain"]
     np.testing.assert_array_equal(packed.read().dense, pixels)
-    for order in ({}, {"seed": 5}, {"seed": 5, "shuffle_parts": 2}):
+    orders: list[dict[str, Any]] = [{}, {"seed": 5}, {"seed": 5, "shuffle_parts": 2}]
+    for order in orders:
         pairs = zip(
             packed.iter_batches(64, worker=1, num_workers=3, **order),
             plain.iter_batches(64, worker=1, num_workers=3, **order),

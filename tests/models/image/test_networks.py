@@ -37,11 +37,11 @@ def convolve(x: Array, kernel: Array, stride: int = 1, groups: int = 1) -> Array
 
 def scaled(x: Array, w: dict[str, Array], layer: str) -> Array:
     """Batch normalisation as it is before training: of mean 0 and variance 1."""
-    return x / np.sqrt(1 + 1e-5) * w[f"{layer}.weight"][:, None, None]
+    return np.asarray(x / np.sqrt(1 + 1e-5) * w[f"{layer}.weight"][:, None, None])
 
 
 def relu(x: Array) -> Array:
-    return np.maximum(x, 0)
+    return np.asarray(np.maximum(x, 0))
 
 
 def assert_same(module: nn.Module, expected: Callable[[Array, dict[str, Array]], Array],
@@ -72,7 +72,7 @@ def test_a_cnn_is_convolutions_maxima_and_dense_layers() -> None:
             rows, columns = x.shape[1] // 2, x.shape[2] // 2  # an odd last row falls off
             x = x[:, : 2 * rows, : 2 * columns].reshape(-1, rows, 2, columns, 2).max((2, 4))
         h = relu(w["classify.layers.0.weight"] @ x.reshape(-1) + w["classify.layers.0.bias"])
-        return w["classify.layers.3.weight"] @ h + w["classify.layers.3.bias"]
+        return np.asarray(w["classify.layers.3.weight"] @ h + w["classify.layers.3.bias"])
 
     assert_same(cnn._Network(config, torch.Generator()), expected, 2)
 
@@ -116,7 +116,7 @@ def sizes(network: type[nn.Module], config: Any) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-PHOTOS = {"channels": 3, "height": 224, "width": 224, "stem": "large"}
+PHOTOS: dict[str, Any] = {"channels": 3, "height": 224, "width": 224, "stem": "large"}
 THOUSAND = tuple(map(str, range(1000)))
 
 
