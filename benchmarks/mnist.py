@@ -95,7 +95,7 @@ def curve(folder: Path, workers: int) -> np.ndarray:
 
 def cases(quick: bool, folder: str = "") -> Iterator[Case]:
     """Train on a Ray of the benchmark's own; quick: one seed, few epochs."""
-    seeds, epochs = (1, 3) if quick else (3, 8 if folder else 20)
+    seeds, epochs = (1, 3) if quick else (3, 12 if folder else 30)
     start_ray(num_cpus=2)
     try:
         with tempfile.TemporaryDirectory() as made:
