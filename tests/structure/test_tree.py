@@ -18,10 +18,12 @@ OTHER_FILES = {"test_wheel.py", "test_readme.py", "test_notebooks.py", "test_sdk
 FOLDER_FILES = {
     "data/streams/test_crashes.py",
     "features/transforms/test_conformance.py",
+    "models/image/test_networks.py",
     "ps/test_consistency.py",
     "ps/optimizers/test_known_answers.py",
     "ps/optimizers/test_references.py",
     "ps/wire/test_client.py",
+    "train/test_image_workers.py",
     "train/test_wire.py",
 }
 DRAWERS = {"utils", "util", "helpers", "misc", "common", "tools"}
