@@ -18,6 +18,12 @@ from weiml.models.base import (
     pulled,
 )
 from weiml.models.baselines import Baseline, DenseLogit, ItemPopularity, UserItemMean
+from weiml.models.class_metrics import (
+    accuracy,
+    class_log_loss,
+    evaluate_classes,
+    top_k_accuracy,
+)
 from weiml.models.factorization import Poly2, Poly2Config
 from weiml.models.fetch import Fetch, Lookup, Prepared
 from weiml.models.folder import ModelFolder, save_model
@@ -76,6 +82,9 @@ if TYPE_CHECKING:
     from weiml.models.deep.xdeepfm import XDeepFM, XDeepFMConfig
     from weiml.models.factorization.field_aware import FFM, FFMConfig
     from weiml.models.factorization.machine import FM, FMConfig
+    from weiml.models.image.cnn import CNN, CNNConfig
+    from weiml.models.image.dpn import DPN, DPNConfig
+    from weiml.models.image.resnet import ResNet, ResNetConfig
     from weiml.models.multitask.esmm import ESMM, ESMMConfig
     from weiml.models.multitask.mmoe import MMoE, MMoEConfig
     from weiml.models.multitask.ple import PLE, PLEConfig
@@ -88,11 +97,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BST",
+    "CNN",
     "DCNV2",
     "DENSE_VECTOR",
     "DIEN",
     "DIN",
     "DNN",
+    "DPN",
     "ESMM",
     "FFM",
     "FM",
@@ -103,12 +114,14 @@ __all__ = [
     "AutoIntConfig",
     "BSTConfig",
     "Baseline",
+    "CNNConfig",
     "CalibrationCurve",
     "Columns",
     "DCNV2Config",
     "DIENConfig",
     "DINConfig",
     "DNNConfig",
+    "DPNConfig",
     "DeepFM",
     "DeepFMConfig",
     "DeepModel",
@@ -148,6 +161,8 @@ __all__ = [
     "Poly2Config",
     "Predictor",
     "Prepared",
+    "ResNet",
+    "ResNetConfig",
     "RocCurve",
     "Rows",
     "SharedBottom",
@@ -164,10 +179,13 @@ __all__ = [
     "WideDeepConfig",
     "XDeepFM",
     "XDeepFMConfig",
+    "accuracy",
     "auc",
     "build_model",
     "calibration_curve",
     "calibration_ratio",
+    "class_log_loss",
+    "evaluate_classes",
     "evaluate_scores",
     "evaluate_tasks",
     "expected_calibration_error",
@@ -185,6 +203,7 @@ __all__ = [
     "relative_cross_entropy",
     "roc_curve",
     "save_model",
+    "top_k_accuracy",
 ]
 
 
@@ -194,6 +213,8 @@ _HOMES = {
     "AutoIntConfig": "deep.autoint",
     "BST": "sequence.bst",
     "BSTConfig": "sequence.bst",
+    "CNN": "image.cnn",
+    "CNNConfig": "image.cnn",
     "DCNV2": "deep.dcn_v2",
     "DCNV2Config": "deep.dcn_v2",
     "DIEN": "sequence.dien",
@@ -202,6 +223,8 @@ _HOMES = {
     "DINConfig": "sequence.din",
     "DNN": "deep.dnn",
     "DNNConfig": "deep.dnn",
+    "DPN": "image.dpn",
+    "DPNConfig": "image.dpn",
     "DeepFM": "deep.deepfm",
     "DeepFMConfig": "deep.deepfm",
     "DeepModel": "deep.base",
@@ -227,6 +250,8 @@ _HOMES = {
     "PLEConfig": "multitask.ple",
     "PNN": "deep.pnn",
     "PNNConfig": "deep.pnn",
+    "ResNet": "image.resnet",
+    "ResNetConfig": "image.resnet",
     "SharedBottom": "multitask.shared_bottom",
     "SharedBottomConfig": "multitask.shared_bottom",
     "TwoTower": "retrieval.two_tower",

@@ -26,6 +26,9 @@ class TrainConfig:
     epochs: int = 5
     batch_size: int = 512
     """Examples of one step of one worker."""
+    split: Literal["ranges", "steps"] = "ranges"
+    """How workers share an epoch's order: each a range of it, or each a batch of every step, which
+    together are what a lone worker with so large a batch would take."""
     first_batch_size: int | None = None
     """From how many examples on the first steps of a worker's first epoch, or of each pass over a
     stream, grow to `batch_size`, by doubling: at first everything is unknown, and what several

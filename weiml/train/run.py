@@ -118,7 +118,9 @@ class Run:
             batch_size=config.batch_size,
             first_batch_size=config.first_batch_size,
             accumulate=config.accumulate,
-            source=BatchDataset.open(self.train.folder.resolve()),  # workers may run elsewhere
+            source=BatchDataset.open(  # workers may run elsewhere
+                self.train.folder.resolve(), split=config.split
+            ),
             server=self.server,
             wire=config.wire,
             threads=config.threads_of_worker,

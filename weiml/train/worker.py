@@ -448,6 +448,7 @@ def _whereabouts(context: WorkerContext, worker: _Worker, first: int) -> str:
         spec.source,
         first,
         worker.examples,
+        batch_size=spec.batch_size,
         seed=spec.seed if spec.shuffled else None,
         epoch=worker.epoch,
         worker=context.rank,

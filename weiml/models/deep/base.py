@@ -22,11 +22,12 @@ from weiml.config import nearest
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch, with_crosses
 from weiml.features.spec import check_crosses
-from weiml.models.base import Columns, Model, Rows, StepResult
+from weiml.models.base import Columns, Rows, StepResult
 from weiml.models.deep.cells import Cells, cells_of_slots
 from weiml.models.deep.config import DeepConfig
 from weiml.models.deep.inputs import Inputs, NetworkShape
-from weiml.models.deep.network import Network, torch_threads
+from weiml.models.deep.network import torch_threads
+from weiml.models.deep.network_model import NetworkModel
 from weiml.models.fetch import Fetch, Lookup, Prepared
 from weiml.models.kernels import (
     key_counts,
@@ -56,7 +57,7 @@ class Learned(NamedTuple):
     sequences: np.ndarray | None
 
 
-class DeepModel(Model):
+class DeepModel(NetworkModel):
     """A torch network over rows of the parameter server. Subclasses build the network.
 
     The loss whose gradients go to the tables is the sum over examples (shares of a mean would drown
@@ -65,7 +66,6 @@ class DeepModel(Model):
 
     config_class: ClassVar[type[DeepConfig]] = DeepConfig
     config: DeepConfig
-    has_dense = True
     has_linear: ClassVar[bool] = False
     """Whether the network uses `Inputs.linear`."""
 
@@ -79,23 +79,9 @@ class DeepModel(Model):
         self._linear_slots = self._chosen("linear_slots", self.config.linear_slots)
         self._sequences = self._chosen("sequences", self.config.sequences)
         self._places = [self._deep_slots.index(slot) for slot in self._sequences]
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.rank + 1)
+        generator = self._drawn_from()
         self.shape = self._network_shape(generator)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            module = self.build(self.shape)
-        self.network = Network(
-            module,
-            generator,
-            optimizer=self.config.optimizer,
-            lr=self.config.lr,
-            weight_decay=self.config.weight_decay,
-            momentum=self.config.momentum,
-            clip_norm=self.config.clip_norm,
-            precision=self.config.precision,
-            device=self.device,
-        )
-        self._weight = 0.0
+        self.network = self._make_network(lambda: self.build(self.shape), generator)
         self._learned: Learned | None = None
 
     @abstractmethod
@@ -211,52 +197,6 @@ class DeepModel(Model):
                     len(lookup.keys),
                 )
                 self._push_rows(client, LINEAR, lookups, gradients)
-
-    def dense_gradient(self) -> np.ndarray | None:
-        """See `Model.dense_gradient`."""
-        return np.append(self.network.gradient(), np.float32(self._weight))
-
-    def apply_dense(self, mean: np.ndarray) -> None:
-        """See `Model.apply_dense`."""
-        self._weight = 0.0
-        with self.stages.timed("compute"), torch_threads(self.threads):
-            if mean[-1] > 0:
-                self.network.apply(mean[:-1] / mean[-1])
-            else:  # examples without weight: even a step along 0 would move by momentum
-                self.network.forget()
-
-    def dense_tensors(self) -> dict[str, np.ndarray]:
-        """See `Model.dense_tensors`: parameters, then what is kept beside them (statistics)."""
-        return self.network.tensors()
-
-    def set_dense_vector(self, vector: np.ndarray) -> None:
-        """See `Model.set_dense_vector`."""
-        self.network.set_vector(vector)
-
-    def dense_state(self) -> dict[str, np.ndarray]:
-        """See `Model.dense_state`."""
-        return self.network.state()
-
-    def set_dense_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """See `Model.set_dense_state`."""
-        self.network.set_state(state)
-
-    def worker_state(self) -> dict[str, np.ndarray]:
-        """See `Model.worker_state`: of the generator that dropout draws from."""
-        return {"generator": self.network.generator_state()}
-
-    def set_worker_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """See `Model.set_worker_state`."""
-        self.network.set_generator_state(state["generator"])
-
-    def scale_dense_lr(self, factor: float) -> None:
-        """See `Model.scale_dense_lr`."""
-        super().scale_dense_lr(factor)
-        self.network.scale_lr(factor)
-
-    def schedule_dense_lr(self, factor: float) -> None:
-        """See `Model.schedule_dense_lr`."""
-        self.network.schedule_lr(factor)
 
     def _chosen(self, knob: str, names: tuple[str, ...] | None) -> tuple[str, ...]:
         """Return the slots that a knob names; None: all."""

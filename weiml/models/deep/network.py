@@ -92,11 +92,14 @@ class Network:
         return parts
 
     @contextlib.contextmanager
-    def computing(self, *, training: bool) -> Iterator[None]:
-        """Forward passes of the module inside are in the network's precision and mode."""
+    def computing(self, *, training: bool, exact: bool = False) -> Iterator[None]:
+        """Forward passes of the module inside are in this mode, and in the network's precision.
+
+        `exact`: in float32, whatever the precision.
+        """
         self.module.train(training)
         kind = self.device.type
-        half = self._precision == "bfloat16"
+        half = self._precision == "bfloat16" and not exact
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=half):
             yield
 

@@ -1,0 +1,98 @@
+"""What all models with a network have in common: its flat gradients, its state, its steps.
+
+Subclasses make `network` and find gradients; how these travel and are applied is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from weiml.models.base import Model
+from weiml.models.deep.network import Network, torch_threads
+from weiml.models.deep.network_config import NetworkConfig
+
+__all__ = ["NetworkModel"]
+
+
+class NetworkModel(Model):
+    """A model whose dense part is one `Network`. Subclasses set `network` when they are made."""
+
+    config_class: ClassVar[type[NetworkConfig]] = NetworkConfig
+    config: NetworkConfig
+    has_dense = True
+    network: Network
+    _weight = 0.0
+    """Of all examples since the last `apply_dense`."""
+
+    def _drawn_from(self) -> torch.Generator:
+        """Return what training draws from: of this worker's own seed."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + self.rank + 1)
+
+    def _make_network(self, build: Callable[[], nn.Module], generator: torch.Generator) -> Network:
+        """Build the network, whose parameters depend on the model's seed alone."""
+        config = self.config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            module = build()
+        return Network(
+            module,
+            generator,
+            optimizer=config.optimizer,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            clip_norm=config.clip_norm,
+            precision=config.precision,
+            device=self.device,
+        )
+
+    def dense_gradient(self) -> np.ndarray | None:
+        """See `Model.dense_gradient`."""
+        return np.append(self.network.gradient(), np.float32(self._weight))
+
+    def apply_dense(self, mean: np.ndarray) -> None:
+        """See `Model.apply_dense`."""
+        self._weight = 0.0
+        with self.stages.timed("compute"), torch_threads(self.threads):
+            if mean[-1] > 0:
+                self.network.apply(mean[:-1] / mean[-1])
+            else:  # examples without weight: even a step along 0 would move by momentum
+                self.network.forget()
+
+    def dense_tensors(self) -> dict[str, np.ndarray]:
+        """See `Model.dense_tensors`: parameters, then what is kept beside them (statistics)."""
+        return self.network.tensors()
+
+    def set_dense_vector(self, vector: np.ndarray) -> None:
+        """See `Model.set_dense_vector`."""
+        self.network.set_vector(vector)
+
+    def dense_state(self) -> dict[str, np.ndarray]:
+        """See `Model.dense_state`."""
+        return self.network.state()
+
+    def set_dense_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """See `Model.set_dense_state`."""
+        self.network.set_state(state)
+
+    def worker_state(self) -> dict[str, np.ndarray]:
+        """See `Model.worker_state`: of the generator that training draws from."""
+        return {"generator": self.network.generator_state()}
+
+    def set_worker_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """See `Model.set_worker_state`."""
+        self.network.set_generator_state(state["generator"])
+
+    def scale_dense_lr(self, factor: float) -> None:
+        """See `Model.scale_dense_lr`."""
+        super().scale_dense_lr(factor)
+        self.network.scale_lr(factor)
+
+    def schedule_dense_lr(self, factor: float) -> None:
+        """See `Model.schedule_dense_lr`."""
+        self.network.schedule_lr(factor)
