@@ -8,6 +8,7 @@ from weiml.train.config import TrainConfig
 from weiml.train.evaluate import evaluate_model, score_dataset
 from weiml.train.online import OnlineTrainer, ProgressiveMetrics
 from weiml.train.schedules import Constant, Cosine, Linear, Plateau, Schedule, Stairs
+from weiml.train.step_log import StepLog
 from weiml.train.stream import StreamResult, StreamTrainer
 from weiml.train.trainer import Trainer, TrainResult, make_server
 
@@ -25,6 +26,7 @@ __all__ = [
     "ProgressiveMetrics",
     "Schedule",
     "Stairs",
+    "StepLog",
     "StreamResult",
     "StreamTrainer",
     "TrainConfig",

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 __all__ = ["Callback", "OnProgress", "Progress", "ProgressCallback"]
 
 
@@ -22,6 +24,13 @@ class Progress(NamedTuple):
     """Of all workers, over the last steps."""
     loss: float
     """Mean loss over the epoch so far."""
+    global_step: int = 0
+    """Steps that all workers took together since the run's beginning, checkpoints gone on from
+    included."""
+    global_steps: tuple[np.ndarray, ...] = ()
+    """For each worker the global steps, int64 from 1, that its last steps were: their numbers in
+    the order in which the server took them, so that each is there once. 0: the server's process
+    died before it could say."""
 
 
 ProgressCallback = Callable[[Progress], None]
