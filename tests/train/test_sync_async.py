@@ -22,7 +22,13 @@ CLOCKS = [0, 3, "asp"]
 
 
 def config(model: dict[str, Any] | None = None, **values: Any) -> TrainConfig:
-    fields = {"batch_size": 50, "epochs": 2, "seed": 4, "threads": 1, "progress_steps": 4}
+    fields: dict[str, Any] = {
+        "batch_size": 50,
+        "epochs": 2,
+        "seed": 4,
+        "threads": 1,
+        "progress_steps": 4,
+    }
     fields |= {"early_stopping_patience": 0, "cpus_per_worker": 0.5, "timeout_s": 60.0}
     return from_mapping(TrainConfig, {"model": model or {"name": "lr"}, **fields, **values})
 
