@@ -105,7 +105,7 @@ def groups_seen() -> Iterator[list[WorkerGroup]]:
         seen.append(start(*arguments, **settings))
         return seen[-1]
 
-    WorkerGroup.start = remembered  # type: ignore[method-assign,assignment]
+    WorkerGroup.start = remembered  # type: ignore[method-assign]
     try:
         yield seen
     finally:
