@@ -120,9 +120,13 @@ def _equivalence(rows: list[dict[str, Any]], path: Path) -> None:
             if _variant(row) == name and row["workers"] == workers
         ]
         at = np.arange(len(names)) + (place - 0.5) * 0.36
-        axes.bar(at, heights, 0.34, color=_COLOURS[place], label=f"{workers} workers")
+        for x, name in zip(at, names, strict=True):
+            (row,) = (r for r in rows if _variant(r) == name and r["workers"] == workers)
+            dots = np.maximum(row["differences"], 1e-8)
+            axes.plot([x] * len(dots), dots, "o", color="black", mfc="white", ms=4, zorder=3)
+        axes.bar(at, heights, 0.34, color=_COLOURS[place], label=f"{workers} workers, median")
     axes.axhline(1e-5, color="black", lw=0.8, ls="--")
-    axes.text(len(names) - 0.5, 1.15e-5, "1e-5", ha="right", va="bottom", fontsize=8)
+    axes.text(-0.45, 1.15e-5, "1e-5", ha="left", va="bottom", fontsize=8)
     axes.set_yscale("log")
     axes.set_xticks(range(len(names)), names, fontsize=8)
     axes.set_ylabel("largest difference of a score from\none worker's with the N-fold batch")
