@@ -49,7 +49,7 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def _loss(runs: list[dict[str, Any]], colours: dict[str, str], path: Path) -> None:
-    figure, axes = _axes(2)
+    figure, axes = _axes(2, height=4.6)
     for one in runs:
         alone = one["workers"] == 1
         if one["workers"] not in (1, 4) or (alone and one["scheme"].startswith("ASP")):
@@ -62,7 +62,8 @@ def _loss(runs: list[dict[str, Any]], colours: dict[str, str], path: Path) -> No
     axes[0].set_xlabel("thousand examples, of all workers")
     axes[1].set_xlabel("seconds since the first step")
     axes[0].set_ylabel("log-loss of examples not yet trained on")
-    axes[1].legend(frameon=False, fontsize=8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     _save(figure, path)
 
 
