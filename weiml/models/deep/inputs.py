@@ -7,29 +7,16 @@ from typing import NamedTuple
 
 import torch
 
+from weiml.models.deep.shape import InputShape
+
 __all__ = ["Inputs", "NetworkShape"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkShape:
-    """What a network is built for. Its layers draw from `generator` in training."""
+class NetworkShape(InputShape):
+    """What a torch network is built for. Its layers draw from `generator` in training."""
 
-    slots: tuple[str, ...]
-    """S slots with a pooled embedding each."""
-    row_dim: int
-    """Numbers of an embedding row: d."""
-    dense_names: tuple[str, ...]
-    """D dense columns."""
-    sequences: tuple[str, ...]
-    """Q of the slots, whose keys' rows are also given one by one, in their order."""
-    max_length: int
-    """L, the longest of them."""
     generator: torch.Generator
-
-    @property
-    def num_inputs(self) -> int:
-        """Columns of `Inputs.flat`: S·d + D."""
-        return len(self.slots) * self.row_dim + len(self.dense_names)
 
 
 class Inputs(NamedTuple):
