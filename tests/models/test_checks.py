@@ -45,8 +45,11 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+APART = {"keras_wide_deep"}  # in a process of its own: tests/models/keras/test_base.py
+
+
 def test_every_model_is_checked() -> None:
-    assert set(SMALL) == set(MODELS)
+    assert set(SMALL) | APART == set(MODELS)
 
 
 NOT_SO = {

@@ -1,4 +1,4 @@
-"""Step classes for training and evaluation: ``train.*``, and ``keras.*`` for the engine tensorflow.
+"""Step classes for training and evaluation: ``train.*``, on any engine; Keras's on ``tensorflow``.
 
 They live here because a step knows of the flow, which weiml.train must not.
 """
@@ -32,8 +32,6 @@ from weiml.models import (
 from weiml.train import Progress, TrainConfig, Trainer, evaluate_model
 
 __all__ = [
-    "keras_evaluate",
-    "keras_fit",
     "train_baselines",
     "train_evaluate",
     "train_fit",
@@ -224,61 +222,6 @@ def train_select(
     )
     context.report("selected", table[best]["model"])
     context.report("version", table[best]["version"])
-
-
-@step("keras.fit")
-def keras_fit(
-    context: StepContext,
-    train: Path,
-    validation: Path | None = None,
-    *,
-    config: Path | None = None,
-    overrides: tuple[str, ...] = (),
-) -> None:
-    """Train the Keras Wide & Deep on the same batches; for the engine ``tensorflow``.
-
-    Args:
-        context: of an output step.
-        train: folder of a data set.
-        validation: folder of another, for early stopping.
-        config: TOML of `weiml.models.keras_wide_deep.KerasWideDeepConfig`.
-        overrides: ``a=value``, on top of the file.
-    """
-    from weiml.models import Columns
-    from weiml.models.keras_wide_deep import KerasWideDeep, KerasWideDeepConfig
-
-    settings = (
-        load_config(KerasWideDeepConfig, config, overrides)
-        if config is not None
-        else from_mapping(KerasWideDeepConfig, parse_overrides(overrides), where="keras.fit")
-    )
-    dataset = BatchDataset.open(train)
-    model = KerasWideDeep(settings, Columns(slots=dataset.slots, dense_names=dataset.dense_names))
-    history = model.fit(
-        lambda epoch: dataset.iter_batches(settings.batch_size, seed=settings.seed, epoch=epoch),
-        None if validation is None else BatchDataset.open(validation).read(),
-        progress=lambda done, total, loss: context.progress(f"loss {loss:.4f}", done, total),
-    )
-    model.save(context.output_dir)
-    _write_json(context.output_dir / "history.json", {"model": "keras", "history": history})
-    context.report("history", history)
-
-
-@step("keras.evaluate")
-def keras_evaluate(context: StepContext, model: Path, data: Path) -> None:
-    """Score a data set with a Keras model; writes what ``train.evaluate`` writes.
-
-    Args:
-        context: of an output step.
-        model: folder that ``keras.fit`` wrote.
-        data: folder of a data set.
-    """
-    from weiml.models.keras_wide_deep import KerasWideDeep
-
-    batch = BatchDataset.open(data).read()
-    scores = KerasWideDeep.load(model).score(batch)
-    metrics = evaluate_scores(batch.labels, scores, batch.groups, batch.weights)
-    _write_evaluation(context, batch, {"score": scores}, {"model": "keras", "metrics": metrics})
 
 
 def _write_evaluation(

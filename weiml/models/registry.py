@@ -45,6 +45,7 @@ MODELS: dict[str, str | type[Model]] = {
     "ffm": "weiml.models.factorization.field_aware:FFM",
     "fm": "weiml.models.factorization.machine:FM",
     "gbdt_lr": "weiml.models.trees.gbdt_lr:GBDTLogisticRegression",
+    "keras_wide_deep": "weiml.models.keras.wide_deep:KerasWideDeep",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
     "max_norm_dnn": "weiml.models.deep.max_norm_dnn:MaxNormDNN",
     "mmoe": "weiml.models.multitask.mmoe:MMoE",
