@@ -49,6 +49,7 @@ MODELS: dict[str, str | type[Model]] = {
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
     "max_norm_dnn": "weiml.models.deep.max_norm_dnn:MaxNormDNN",
     "mmoe": "weiml.models.multitask.mmoe:MMoE",
+    "onnx": "weiml.models.onnx.model:OnnxModel",
     "ple": "weiml.models.multitask.ple:PLE",
     "poly2": "weiml.models.factorization.poly2:Poly2",
     "shared_bottom": "weiml.models.multitask.shared_bottom:SharedBottom",

@@ -36,7 +36,8 @@ class Inputs(NamedTuple):
     def embeddings(self) -> torch.Tensor:
         """(B, S, d), a view."""
         wide = len(self.shape.slots) * self.shape.row_dim
-        return self.flat[:, :wide].reshape(len(self.flat), -1, self.shape.row_dim)
+        # The sizes that are known are told, not the batch's: exported graphs keep it free.
+        return torch.unflatten(self.flat[:, :wide], 1, (len(self.shape.slots), self.shape.row_dim))
 
     @property
     def dense(self) -> torch.Tensor:
