@@ -45,7 +45,8 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-APART = {"keras_wide_deep"}  # in a process of its own: tests/models/keras/test_base.py
+# Keras in a process of its own (tests/models/keras); graphs are not trained (tests/models/onnx).
+APART = {"keras_wide_deep", "onnx"}
 
 
 def test_every_model_is_checked() -> None:

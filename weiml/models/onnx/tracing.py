@@ -52,8 +52,8 @@ def graph_of(model: DeepModel) -> bytes:
         if not np.allclose(found, expected, rtol=_TOLERANCE, atol=_TOLERANCE):
             raise ConfigError(
                 f"the network of model {model.name!r} cannot be exported to ONNX: the graph "
-                f"differs from torch by {np.abs(found - expected).max():.3g} on {size} examples; its "
-                "forward pass may branch on the data"
+                f"differs from torch by {np.abs(found - expected).max():.3g} on {size} examples; "
+                "its forward pass may branch on the data"
             )
     return content
 
