@@ -100,10 +100,11 @@ def gradients_equal_torchs() -> None:
 def any_network_trains() -> None:
     """Sequences, two tasks, dropout by rank, regularizers and batch statistics."""
     config = AttentionConfig(sequences=("history",), max_length=4, lr=0.02, embedding_dim=4)
-    for name in ("it_learns", "training_resumes_to_the_bit", "equal_seeds_give_equal_bits"):
+    for name in ("training_resumes_to_the_bit", "equal_seeds_give_equal_bits"):
         CHECKS[name](config)
     batch = example_batch(64)
-    made = trained(config, [batch] * 3)
+    made = trained(config, [batch] * 30)
+    assert made.losses[-1] < made.losses[0] - 0.02, made.losses
     names = [name.partition("_")[2] for name in made.model.dense_tensors()]
     assert names[-2:] == ["moving_mean", "moving_variance"], names
     assert made.model.worker_state()["generator"].shape == (1, 2)

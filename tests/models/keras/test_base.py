@@ -43,7 +43,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[str, str]
         env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=560,  # seconds of work, on a machine that may be busy
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
@@ -51,6 +51,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[str, str]
     return found
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.process
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.skipif(
