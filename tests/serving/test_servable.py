@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from weiml.data import FeatureView
 from weiml.errors import ConfigError, DataError, RequestError
 from weiml.models import Predictor
+from weiml.models.onnx import export_onnx
 from weiml.ps import Cut, Delta
 from weiml.serving import InferRequest, Limits, Servable, Tensor
 
@@ -236,3 +238,21 @@ def test_timestamp_defaults_to_now(servable: Servable) -> None:
     now = int(time.time())
     scores = [servable.score("lr", 7, [1], now + offset).scores[0] for offset in (0, 1, 2)]
     assert servable.score("lr", 7, [1]).scores[0] in scores
+
+
+def test_a_network_in_onnx_is_served_as_the_model_it_was_exported_of(
+    feed: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    export_onnx(feed.models["wide_deep"], tmp_path / "onnx")
+    models = {"torch": feed.models["wide_deep"], "onnx": str(tmp_path / "onnx")}
+    servable = Servable.load(models, feed.view)
+    user = feed.test["user_id"][0].as_py()
+    items = sorted(set(feed.test["item_id"].to_pylist()))[:20]
+    torch, onnx = (servable.score(name, user, items, 10**9) for name in ("torch", "onnx"))
+    np.testing.assert_allclose(onnx.scores, torch.scores, atol=1e-5)
+    assert onnx.scores.std() > 0
+    assert onnx.version.partition(".")[2] == torch.version.partition(".")[2]
+    ranked = servable.rank("onnx", user, items, 10**9, top_k=3)
+    assert ranked.scores[0] == onnx.scores.max()
