@@ -168,8 +168,10 @@ class Trainer:
                     break
                 except (ClusterError, ParameterServerError) as error:
                     failures += 1
-                    if kept is None or not kept.latest() or failures > self.config.max_restarts:
+                    if kept is None or failures > self.config.max_restarts:
                         raise
+                    if self._server is not None and kept.latest() is None:
+                        raise  # nobody knows any more what the server held at first
                     for callback in told:
                         callback.on_restart(error)
                     if self._server is not None:
