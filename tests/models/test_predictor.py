@@ -12,7 +12,6 @@ from tests.models.conftest import make_batch
 from tests.models.test_folder import trained
 from weiml.errors import DataError
 from weiml.models import DENSE_VECTOR, Predictor, Rows, pulled, save_model
-from weiml.models.kernels import sigmoid
 from weiml.ps import Cut, Delta, unique_keys
 
 BATCH = make_batch(200, 50)
@@ -36,7 +35,7 @@ def test_scores_equal_those_by_the_servers_rows(name: str, folder: Path) -> None
     for table, keys in model.keys(batch).items():
         distinct, positions = unique_keys(keys)
         rows[table] = Rows(pulled(client, client.pull(table, distinct)), positions)
-    expected = sigmoid(model.logits(batch, rows))
+    expected = model.scores(batch, rows)[:, 0]
     scores = Predictor.load(folder).score(batch)
     assert scores.dtype == np.float32
     np.testing.assert_array_equal(scores, expected)

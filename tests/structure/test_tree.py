@@ -26,6 +26,7 @@ FOLDER_FILES = {
     "ps/optimizers/test_references.py",
     "ps/wire/test_client.py",
     "train/test_image_workers.py",
+    "train/test_restarts.py",
     "train/test_wire.py",
 }
 DRAWERS = {"utils", "util", "helpers", "misc", "common", "tools"}

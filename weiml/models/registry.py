@@ -30,6 +30,9 @@ class ModelConfig:
     @classmethod
     def __from_config__(cls, value: Any, where: str) -> Self:
         """Build the configuration that a file or a keyword gives; see `weiml.config`."""
+        own = cls.__dataclass_fields__["name"].default
+        if own and isinstance(value, Mapping) and "name" not in value:
+            value = {"name": own, **value}  # the field's type says which model it is
         config = model_config(value, where=where)
         if not isinstance(config, cls):
             raise ConfigError(f"{where} must be a {cls.__name__}, got {config!r}")

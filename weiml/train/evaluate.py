@@ -10,6 +10,7 @@ from weiml.data import BatchDataset
 from weiml.errors import DataError
 from weiml.features import Batch
 from weiml.models import Model, Predictor, evaluate_scores
+from weiml.train.evaluate_classes import evaluate_class_model
 
 __all__ = ["evaluate_model", "score_dataset"]
 
@@ -33,10 +34,16 @@ def evaluate_model(
     each too, the task's name in front: ``click_auc``, ``convert_auc``. An example whose label of a
     task is missing (NaN) is left out of that task's metrics.
 
+    Of a model of classes they are `weiml.models.evaluate_classes`, and the scores are the first
+    class's; see `evaluate_class_model` for all.
+
     Raises:
         DataError: the data has no label for a task.
     """
     model = predictor.model
+    if model.scores_kind == "classes":
+        classes, scores = evaluate_class_model(predictor, dataset)
+        return classes, np.ascontiguousarray(scores[:, model.main_task])
     scored = [predictor.score_tasks(batch) for batch in _batches(dataset, batch_size)]
     scores = np.concatenate(scored) if scored else np.empty((0, len(model.tasks)), np.float32)
     data = dataset if isinstance(dataset, Batch) else dataset.read()

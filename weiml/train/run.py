@@ -218,7 +218,7 @@ class Run:
         if self.validation is not None:
             metrics, _ = evaluate_model(predictor, self.validation)
             entry |= {f"validation_{name}": value for name, value in metrics.items()}
-            better = self._is_better(metrics[self.config.early_stopping_metric])
+            better = self._is_better(metrics.get(self.config.early_stopping_metric, math.nan))
         entry["best"] = better
         self.history.append(entry)
         if better:

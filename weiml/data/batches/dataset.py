@@ -189,10 +189,11 @@ class BatchDataset:
             ConfigError: an argument is out of range.
         """
         share = self._share(batch_size, worker, num_workers, split)
+        per_run = self._per_run(shuffle_parts)
         if seed is None:
             return rebatch(self._ordered(share), batch_size, drop_last)
         order = np.random.SeedSequence((seed, epoch))
-        runs = self._runs(share, order, self._per_run(shuffle_parts))
+        runs = self._runs(share, order, per_run)
         return rebatch(self._shuffled(runs, batch_size), batch_size, drop_last)
 
     def locate(

@@ -276,7 +276,7 @@ class DeepModel(NetworkModel):
         self, inputs: Inputs, *, training: bool
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return (logits in float32, a further loss if the network has one)."""
-        with self.network.computing(training=training):
+        with self.network.computing(training=training, exact=torch.is_inference_mode_enabled()):
             found = self.network.module(inputs)
         logits, *further = found if isinstance(found, tuple) else (found,)
         return logits.float(), further
