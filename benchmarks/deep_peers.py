@@ -115,7 +115,7 @@ class DeepCTR:
 
 
 class TorchRec:
-    """FBGEMM's fused table batches, TorchRec's backend on CPUs: rows are updated in the backward.
+    """FBGEMM's fused table batches, TorchRec's backend on CPUs: the backward pass updates rows.
 
     One table of 1 + 16 columns a slot, exact row-wise Adagrad fused into the lookup's gradient.
     """
