@@ -20,9 +20,20 @@ __all__ = ["PARTS", "DataConfig", "Plan", "Shares", "TestConfig"]
 PARTS = ("train", "validation", "calibration", "test")
 """In this order, also where examples are split by time."""
 _METRICS = (
-    "auc calibration_ratio ece ece_equal_mass gauc log_loss mrr ndcg_at_10 ne positive_rate "
-    "precision_at_10 rce recalibrated_ne"
-).split()
+    "auc",
+    "calibration_ratio",
+    "ece",
+    "ece_equal_mass",
+    "gauc",
+    "log_loss",
+    "mrr",
+    "ndcg_at_10",
+    "ne",
+    "positive_rate",
+    "precision_at_10",
+    "rce",
+    "recalibrated_ne",
+)
 _GBDT_LR = "gbdt_lr"
 
 Paths: TypeAlias = str | tuple[str, ...]

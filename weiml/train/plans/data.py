@@ -83,15 +83,15 @@ class PlanData:
         times = np.sort(times)
         shares = [getattr(self.config.shares, part) for part in self.config.parts]
         places = np.round(np.cumsum(shares)[:-1] * len(times)).astype(np.int64)
-        starts = times[np.minimum(places, len(times) - 1)] if len(times) else []
-        borders = [times[0] if len(times) else 0, *starts, np.inf]
+        starts = [int(times[min(place, len(times) - 1)]) for place in places] if len(times) else []
+        borders = [int(times[0]) if len(times) else 0, *starts, np.inf]
         for part, (start, stop) in zip(self.config.parts, pairwise(borders), strict=True):
             if not (len(times) and start < stop):
                 raise DataError(
                     f"{len(times)} examples cannot be split by time {time!r}: nothing is left for "
                     f"{part}; change data.shares, or split by hash"
                 )
-        return [int(start) for start in starts]
+        return starts
 
     def examples(self, part: str, starts: Sequence[int] = ()) -> Examples:
         """Return the examples of a part.
@@ -148,13 +148,9 @@ class PlanData:
     def _identities(self) -> dict[str, list[str]]:
         """Identities of the files by part, or of those that are split."""
         config = self.config
-        if config.dataset:
-            paths = {"files": (self._fetched,)}
-        else:
-            names = ("files",) if self.is_split else config.parts
-            paths = {name: config.paths(name) for name in names}
-        found = {}
-        for name, given in paths.items():
+        found: dict[str, list[str]] = {}
+        for name in ("files",) if self.is_split else config.parts:
+            given = (self._fetched,) if config.dataset else config.paths(name)
             files = FileSource(given, format=config.format).files()
             found[name] = [file_identity(file, config.identify) for file in files]
         check_apart(found)

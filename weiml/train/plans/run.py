@@ -249,13 +249,12 @@ class _Set:
 
 
 def _learned_from(sets: dict[str, _Set]) -> dict[str, str | None]:
-    validation = sets.get("validation")
-    return {"train": sets["train"].key, "validation": validation and validation.key}
+    return {part: sets[part].key if part in sets else None for part in ("train", "validation")}
 
 
 def _opened(sets: dict[str, _Set]) -> tuple[BatchDataset, BatchDataset | None]:
-    validation = sets.get("validation")
-    return sets["train"].open(), validation and validation.open()
+    validation = sets["validation"].open() if "validation" in sets else None
+    return sets["train"].open(), validation
 
 
 def _estimate(metrics: dict[str, float], name: str) -> str:
