@@ -157,16 +157,20 @@ def train_plan(
 def _with_data(plan: Plan, parts: dict[str, str]) -> Plan:
     """Return the plan over other files; over batches, it has no features."""
     config = plan.data
-    own: dict[str, Any] = {
-        "format": config.format,
-        "keep_negatives": config.keep_negatives,
-        "seed": config.seed,
-        "engine": config.engine,
-        "identify": config.identify,
-    }
+    data = DataConfig(
+        train=parts["train"],
+        validation=parts.get("validation", ()),
+        calibration=parts.get("calibration", ()),
+        test=parts.get("test", ()),
+        format=config.format,
+        keep_negatives=config.keep_negatives,
+        seed=config.seed,
+        engine=config.engine,
+        identify=config.identify,
+    )
     batches = (Path(parts["train"]) / "dataset.json").exists()
     features = None if batches else plan.features
-    return replace(plan, data=DataConfig(**parts, **own), features=features)
+    return replace(plan, data=data, features=features)
 
 
 def _train_config(

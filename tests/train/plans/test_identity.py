@@ -15,9 +15,9 @@ def test_files_are_known_by_content_or_by_size_and_time(tmp_path: Path) -> None:
     one.write_text("x")
     other.write_text("x")
     assert file_identity(str(one)) == file_identity(other.as_uri())
-    before = [file_identity(str(one), how) for how in ("content", "stat")]  # type: ignore[arg-type]
+    before = [file_identity(str(one), how) for how in ("content", "stat")]
     one.write_text("yy")
-    after = [file_identity(str(one), how) for how in ("content", "stat")]  # type: ignore[arg-type]
+    after = [file_identity(str(one), how) for how in ("content", "stat")]
     assert before[0] != after[0]
     assert before[1] != after[1]
     with pytest.raises(DataError, match="cannot be read"):
