@@ -167,3 +167,41 @@ def test_keras_trains_on_the_same_batches(run: Run) -> None:
     assert told["model"] == "keras"
     assert told["metrics"]["auc"] > 0.6
     assert result.reports["keras"]["history"]
+
+
+PLAN = """
+[data]
+files = "unused"
+[[features.features]]
+name = "unused"
+type = "categorical"
+[network]
+epochs = 1
+batch_size = 128
+[calibration]
+name = "platt"
+"""
+
+
+def test_a_plan_runs_on_what_the_node_depends_on(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    flow = FlowBuilder("plan", steps=("weiml.flow.train_steps",), seed=3)
+    with_data(flow)
+    node = flow.node("plan", preid="data")
+    node.output(
+        "model",
+        "train.plan",
+        ("data.train", "data.validation", "data.test"),
+        plan=tmp_path / "plan.toml",
+        overrides=("network.seed=4",),
+        stages=str(tmp_path / "stages"),
+    )
+    result, _ = run(flow.build())
+    predictor = Predictor.load(result.artifact("plan.model"))
+    assert predictor.calibration is not None
+    told = read(result.artifact("plan.model") / "plan.json")
+    assert [stage["name"] for stage in told["stages"]] == ["network", "calibration", "test"]
+    reports = result.reports["plan"]
+    assert reports["version"] == predictor.version
+    assert reports["after"]["auc"] == told["test"]["after"]["auc"]
+    assert read(tmp_path / "stages" / "result.json")["model"] == told["model"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from weiml.models import (
     evaluate_scores,
 )
 from weiml.train import Progress, TrainConfig, Trainer, evaluate_model
+from weiml.train.plans import DataConfig, Plan, run_plan
 
 __all__ = [
     "keras_evaluate",
@@ -37,6 +39,7 @@ __all__ = [
     "train_baselines",
     "train_evaluate",
     "train_fit",
+    "train_plan",
     "train_select",
 ]
 
@@ -105,6 +108,69 @@ def train_fit(
     for name in ("train_loss", "validation_auc", "validation_log_loss", "examples_per_second"):
         if name in best:
             context.report(name, best[name])
+
+
+@step("train.plan")
+def train_plan(
+    context: StepContext,
+    train: Path | None = None,
+    calibration: Path | None = None,
+    test: Path | None = None,
+    validation: Path | None = None,
+    *,
+    plan: Path,
+    overrides: tuple[str, ...] = (),
+    stages: str = "",
+) -> None:
+    """Run a plan and write its calibrated model, with ``plan.json`` (stages, test) beside it.
+
+    Args:
+        context: of an output step.
+        train: folder of examples, or of a data set of batches; with it, what the node depends on
+            takes the place of the files in the plan's ``[data]``. Without, the node's cache does
+            not see the plan's files: set ``cache="false"``, the stages have a cache of their own.
+        calibration: folder of others, that the calibration is fitted on.
+        test: folder of others, to judge the model by.
+        validation: folder of others, for early stopping.
+        plan: TOML of `weiml.train.plans.Plan`.
+        overrides: ``section.knob=value``, on top of the file.
+        stages: folder where stages are kept from run to run, so that a broken run goes on; by
+            default they are gone with the attempt. Not a Path: what is in it is no input.
+
+    Raises:
+        ConfigError: the plan does not fit.
+    """
+    whole = Plan.from_toml(plan, overrides)
+    given = {"train": train, "validation": validation, "calibration": calibration, "test": test}
+    if train is not None:
+        whole = _with_data(whole, {part: str(path) for part, path in given.items() if path})
+    folder = Path(stages) if stages else context.scratch_dir / "stages"
+    result = run_plan(whole, folder, progress=context.progress)
+    shutil.copytree(result.model, context.output_dir, dirs_exist_ok=True)
+    _write_json(context.output_dir / "plan.json", result.to_mapping())
+    context.report("version", ModelFolder.open(context.output_dir).version)
+    context.report("ran", result.ran)
+    context.report("before", {name: result.before.get(name) for name in result.metrics})
+    context.report("after", {name: result.after.get(name) for name in result.metrics})
+
+
+def _with_data(plan: Plan, parts: dict[str, str]) -> Plan:
+    """Return the plan over other files; over batches, it has no features."""
+    config = plan.data
+    data = DataConfig(
+        train=parts["train"],
+        validation=parts.get("validation", ()),
+        calibration=parts.get("calibration", ()),
+        test=parts.get("test", ()),
+        format=config.format,
+        keep_negatives=config.keep_negatives,
+        seed=config.seed,
+        engine=config.engine,
+        identify=config.identify,
+    )
+    batches = (Path(parts["train"]) / "dataset.json").exists()
+    features = None if batches else plan.features
+    return replace(plan, data=data, features=features)
 
 
 def _train_config(
