@@ -281,8 +281,11 @@ def _check_sets(train: BatchDataset, validation: BatchDataset | None, config: Tr
             f"training set {train.folder} has {train.num_examples} examples for "
             f"num_workers = {config.num_workers}"
         )
+    tasks = getattr(config.model_config, "tasks", ())
+    train.check_tasks(tasks, f"model {config.model_config.name!r}")
     if validation is None:
         return
+    validation.check_tasks(tasks, f"model {config.model_config.name!r}")
     if validation.num_examples == 0:
         raise DataError(f"validation set {validation.folder} is empty; leave it out, or fill it")
     if (train.slots, train.dense_names) != (validation.slots, validation.dense_names):
