@@ -53,6 +53,8 @@ class TrainResult:
     """The global step: how many steps each worker took."""
     version: str
     config: TrainConfig
+    stopped: str = ""
+    """Why it ended before its last epoch; "" if it did not."""
     _files: Any = field(repr=False)
 
     @property
@@ -187,6 +189,7 @@ class Trainer:
             steps=run.steps,
             version=best.version,
             config=self.config,
+            stopped=run.stopped,
             _files=files,
         )
 
@@ -300,5 +303,8 @@ def _last_good(checkpoints: Checkpoints | None, root: str | Path | None) -> str:
     """Say what a run that diverged can go back to."""
     found = None if checkpoints is None or root is None else checkpoints.latest()
     if found is None:
-        return "There is no checkpoint to go back to: give fit(checkpoints=...) a folder"
+        return (
+            "There is no checkpoint to go back to: give fit(checkpoints=...), or weiml train "
+            "--checkpoints, a folder"
+        )
     return f"The last good checkpoint is {found.path}, at step {found.run['steps']}"

@@ -1,0 +1,8 @@
+"""``python -m weiml``: the command line."""
+
+from __future__ import annotations
+
+from weiml.cli import main
+
+if __name__ == "__main__":
+    main()
