@@ -23,7 +23,7 @@ COMMANDS = {
     "data ls",
     "data stats",
     "evaluate",
-        "models",
+    "models",
     "flow run",
     "flow show",
     "predict",

@@ -16,7 +16,6 @@ from weiml.models import MODELS, Predictor, auc, load_scorer
 from weiml.models.trees import GBDT
 from weiml.train import TrainConfig, read_recipe
 
-
 TASKS = ('model.tasks=["click", "buy"]',)
 SEQUENCE = ('model.sequences=["seen"]', 'model.targets=["item_id"]')
 NEEDED = {

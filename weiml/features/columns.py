@@ -164,7 +164,7 @@ def _labels(spec: FeatureSpec, table: pa.Table) -> np.ndarray:
         if not _is_number(column.type):
             raise DataError(f"label column {name!r} must hold numbers, got {column.type}")
         labels[:, at] = floats_of(column, np.float32)
-    if not spec.labels and np.isnan(labels).any():
+    if len(spec.label_names) == 1 and np.isnan(labels).any():
         raise DataError(f"label column {spec.label!r} has missing values")
     return labels
 

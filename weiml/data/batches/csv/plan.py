@@ -79,7 +79,7 @@ class ColumnPlan:
         if labels:
             for name in spec.label_names:
                 self._need(kinds, name, fields.NUMBER)
-            if not spec.labels:  # of several, one may be missing
+            if len(spec.label_names) == 1:  # of several, one may be missing
                 required.add(spec.label)
         if spec.time in kinds:
             self._need(kinds, spec.time, fields.INTEGER)
