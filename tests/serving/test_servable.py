@@ -196,7 +196,7 @@ def test_a_model_without_rows_takes_no_delta() -> None:
 
     servable = Servable({"trees": Trees()}, None)  # type: ignore[dict-item]
     with pytest.raises(RequestError, match=r"'trees' \(gbdt\) takes no deltas"):
-        servable.apply_delta("trees", Delta(Cut.zero(), Cut((1,)), {}, {}))
+        servable.apply_delta("trees", Delta(since=Cut.zero(), cut=Cut((1,)), tables={}, vectors={}))
 
 
 def _batch(servable: Servable, items: list[int]) -> Any:
