@@ -84,6 +84,26 @@ class Predictor:
         )
 
     @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.model.name
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """See `Model.tasks`."""
+        return self.model.tasks
+
+    @property
+    def main_task(self) -> int:
+        """See `Model.main_task`."""
+        return self.model.main_task
+
+    @property
+    def label_columns(self) -> tuple[int, ...]:
+        """See `Model.label_columns`."""
+        return self.model.label_columns
+
+    @property
     def encoder(self) -> FeatureEncoder:
         """The encoder that the model's batches were made by.
 
@@ -124,7 +144,7 @@ class Predictor:
         Raises:
             DataError: the batch has other slots or dense columns than the model.
         """
-        return np.ascontiguousarray(self.score_tasks(batch)[:, self.model.main_task])
+        return np.ascontiguousarray(self.score_tasks(batch)[:, self.main_task])
 
     def score_tasks(self, batch: Batch) -> np.ndarray:
         """Return float32 (B, T) probabilities of all of ``model.tasks``; see `score`."""

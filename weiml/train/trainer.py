@@ -53,6 +53,8 @@ class TrainResult:
     """The global step: how many steps each worker took."""
     version: str
     config: TrainConfig
+    stopped: str = ""
+    """Why it ended before its last epoch; "" if it did not."""
     _files: Any = field(repr=False)
 
     @property
@@ -189,6 +191,7 @@ class Trainer:
             steps=run.steps,
             version=best.version,
             config=self.config,
+            stopped=run.stopped,
             _files=files,
         )
 
@@ -283,8 +286,11 @@ def _check_sets(train: BatchDataset, validation: BatchDataset | None, config: Tr
             f"training set {train.folder} has {train.num_examples} examples for "
             f"num_workers = {config.num_workers}"
         )
+    tasks = getattr(config.model_config, "tasks", ())
+    train.check_tasks(tasks, f"model {config.model_config.name!r}")
     if validation is None:
         return
+    validation.check_tasks(tasks, f"model {config.model_config.name!r}")
     if validation.num_examples == 0:
         raise DataError(f"validation set {validation.folder} is empty; leave it out, or fill it")
     if (train.slots, train.dense_names) != (validation.slots, validation.dense_names):
@@ -299,5 +305,8 @@ def _last_good(checkpoints: Checkpoints | None, root: str | Path | None) -> str:
     """Say what a run that diverged can go back to."""
     found = None if checkpoints is None or root is None else checkpoints.latest()
     if found is None:
-        return "There is no checkpoint to go back to: give fit(checkpoints=...) a folder"
+        return (
+            "There is no checkpoint to go back to: give fit(checkpoints=...), or weiml train "
+            "--checkpoints, a folder"
+        )
     return f"The last good checkpoint is {found.path}, at step {found.run['steps']}"
