@@ -27,6 +27,7 @@ FOLDER_FILES = {
     "ps/wire/test_client.py",
     "train/test_image_workers.py",
     "train/test_restarts.py",
+    "train/test_sync_async.py",
     "train/test_wire.py",
 }
 DRAWERS = {"utils", "util", "helpers", "misc", "common", "tools"}

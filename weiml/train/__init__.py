@@ -10,6 +10,7 @@ from weiml.train.fitting import Trained, train_recipe
 from weiml.train.online import OnlineTrainer, ProgressiveMetrics
 from weiml.train.recipes import Recipe, load_recipe, read_recipe
 from weiml.train.schedules import Constant, Cosine, Linear, Plateau, Schedule, Stairs
+from weiml.train.step_log import StepLog
 from weiml.train.stream import StreamResult, StreamTrainer
 from weiml.train.telling import Teller
 from weiml.train.trainer import Trainer, TrainResult, make_server
@@ -30,6 +31,7 @@ __all__ = [
     "Recipe",
     "Schedule",
     "Stairs",
+    "StepLog",
     "StreamResult",
     "StreamTrainer",
     "Teller",

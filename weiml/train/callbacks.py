@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 __all__ = ["Callback", "OnProgress", "Progress", "ProgressCallback"]
 
 
@@ -24,6 +26,13 @@ class Progress(NamedTuple):
     """Mean loss over the epoch so far."""
     lr_factor: float = 1.0
     """What the schedule multiplies the dense part's learning rate by in the next step."""
+    global_step: int = 0
+    """Steps that all workers took together since the run's beginning, checkpoints gone on from
+    included."""
+    global_steps: tuple[np.ndarray, ...] = ()
+    """For each worker the global steps, int64 from 1, that its last steps were: their numbers in
+    the order in which the server took them, so that each is there once. 0: the server's process
+    died before it could say."""
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from weiml.config import to_mapping
 from weiml.data import BatchDataset
 from weiml.errors import DataError
@@ -95,7 +97,13 @@ class Run:
         self._done = 0  # steps of the epoch
         self._sums = [0, 0.0, 0.0, 0.0]  # of the epoch: examples, weight, loss, seconds
         self._broken_off = False  # in the middle of an epoch
+        self._uncounted = 0  # ticks that the server had counted more than there are steps
         self._written = -1  # the step of the last checkpoint
+
+    @property
+    def global_step(self) -> int:
+        """Steps of all workers together."""
+        return self.steps * self.config.num_workers
 
     @property
     def total_steps(self) -> int:
@@ -136,6 +144,7 @@ class Run:
             self._restore(checkpoint)
             for callback in self.callbacks:
                 callback.on_resume(self.steps, checkpoint.path)
+        self._uncounted = self.server.status()["global_step"] - self.global_step
         for callback in self.callbacks:
             callback.on_start(self.total_steps)
 
@@ -197,10 +206,16 @@ class Run:
             self._sums[0] / self._sums[3],
             _ratio(self._sums[2], self._sums[1]),
             self.config.lr_schedule.factor(self.steps, self.total_steps, self._losses),
+            self.global_step,
+            tuple(self._global_steps(chunk.numbers) for chunk in chunks),
         )
         for callback in self.callbacks:
             if callback.on_progress(at):
                 self.stopped = _asked(callback)
+
+    def _global_steps(self, numbers: np.ndarray) -> np.ndarray:
+        """Return what the server's numbers are in this run; 0, a lost one, stays."""
+        return np.where(numbers > 0, numbers - self._uncounted, 0)
 
     def _end_epoch(self) -> None:
         """Validate, keep the best, and decide whether to go on."""

@@ -50,12 +50,17 @@ class TrainResult:
     best_epoch: int
     """The epoch that was kept, from 1."""
     steps: int
-    """The global step: how many steps each worker took."""
+    """How many steps each worker took."""
     version: str
     config: TrainConfig
     stopped: str = ""
     """Why it ended before its last epoch; "" if it did not."""
     _files: Any = field(repr=False)
+
+    @property
+    def global_step(self) -> int:
+        """How many steps all workers took together."""
+        return self.steps * self.config.num_workers
 
     @property
     def folder(self) -> Path:
