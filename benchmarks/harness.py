@@ -77,7 +77,7 @@ def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int) ->
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def run(name: str, cases: Callable[..., Iterable[Case]], **options: int) -> None:
+def run(name: str, cases: Callable[..., Iterable[Case]], **options: int | str) -> None:
     """Command line of one benchmark: print each case as it is done, and write the report.
 
     A quick run is for looking; it is written only when a folder is asked for. Each of `options`
@@ -87,7 +87,8 @@ def run(name: str, cases: Callable[..., Iterable[Case]], **options: int) -> None
     parser.add_argument("--quick", action="store_true", help="at most 50 s, on less data")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help=f"default {REPORTS.name}/")
     for option, default in options.items():
-        parser.add_argument(f"--{option}", type=int, default=default, help=f"default {default:,}")
+        shown = f"default {default:,}" if isinstance(default, int) else "a path"
+        parser.add_argument(f"--{option}", type=type(default), default=default, help=shown)
     arguments = parser.parse_args()
     chosen = {option: getattr(arguments, option) for option in options}
     begin = time.perf_counter()

@@ -14,23 +14,38 @@ from weiml.models import MODELS, LogisticRegression, LogisticRegressionConfig, m
 from weiml.models.checks import CHECKS, check_model, example_batch
 from weiml.models.trees import GBDTConfig, GBDTTrainer
 
+IMAGES = {"height": 8, "width": 6, "channels": 2, "classes": ["a", "b", "c"], "lr": 0.01}
 # Small forms of the models; what is left out has its defaults.
 _HISTORY = {"sequences": ["history"], "targets": ["item"], "max_length": 4}
 _TASKS = {"tasks": ["click", "buy"], "tower": [8], "lr": 0.01}
 SMALL: dict[str, dict[str, Any]] = {
+    "autoint": {"num_attention_layers": 2, "attention_dim": 8, "hidden": [16, 8], "lr": 0.01},
     "bst": {**_HISTORY, "hidden": [16, 8], "lr": 0.01},
+    "cnn": {**IMAGES, "widths": [4, 8], "kernel": 3, "hidden": [16], "shift": 1, "flip": True},
+    "dcn_v2": {"num_cross_layers": 2, "hidden": [16, 8], "lr": 0.01},
+    "deepfm": {"hidden": [16, 8], "lr": 0.01},
     "dien": {**_HISTORY, "hidden": [16, 8], "lr": 0.01},
     "din": {**_HISTORY, "hidden": [16, 8], "attention_hidden": [8], "lr": 0.01},
     "dnn": {"hidden": [16, 8], "lr": 0.01},
+    "dpn": {
+        **IMAGES,
+        **{"stem_width": 8, "blocks": [1, 1], "residual_width": 8, "increments": [2, 4]},
+        **{"group_width": 8, "groups": 2},
+    },
     "esmm": _TASKS,
     "ffm": {"embedding_dim": 2},
+    "fibinet": {"hidden": [16, 8], "lr": 0.01},
+    "final_mlp": {"hidden": [16, 8], "second_hidden": [8], "num_heads": 2, "lr": 0.01},
     "fm": {"embedding_dim": 4},
     "gbdt_lr": {},
     "lr": {},
+    "masknet": {"blocks": [8, 8], "hidden": [16, 8], "lr": 0.01},
     "max_norm_dnn": {"embedding_dim": 8, "hidden": [8], "lr": 0.01},
     "mmoe": {**_TASKS, "experts": 2, "hidden": [16, 8]},
     "ple": {**_TASKS, "shared_experts": 1, "task_experts": 1, "hidden": [16, 8]},
+    "pnn": {"product": "both", "hidden": [16, 8], "lr": 0.01},
     "poly2": {},
+    "resnet": {**IMAGES, "stem_width": 4, "blocks": [1, 1], "dropout": 0.1},
     "shared_bottom": {**_TASKS, "hidden": [16]},
     "svm": {},
     "two_tower": {
@@ -42,6 +57,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "lr": 0.01,
     },
     "wide_deep": {"hidden": [16, 8], "lr": 0.01},
+    "xdeepfm": {"cin": [6, 4], "hidden": [16, 8], "lr": 0.01},
 }
 
 

@@ -178,7 +178,8 @@ def test_loading_names_what_is_missing(feed: Any, tmp_path: Any) -> None:
 
 def test_a_delta_changes_one_model_and_its_version(servable: Servable) -> None:
     before = {name: servable.score(name, 7, [1, 2, 3], NOW) for name in servable.models}
-    predictor = servable._predictors["lr"]
+    predictor = servable._scorers["lr"]
+    assert isinstance(predictor, Predictor)
     (table,) = predictor.model.tables()
     keys = np.unique(predictor.model.keys(_batch(servable, [1, 2, 3]))[table.name])
     rows = {table.name: (keys, np.full((len(keys), table.dim), 0.5, np.float32))}
@@ -191,10 +192,19 @@ def test_a_delta_changes_one_model_and_its_version(servable: Servable) -> None:
     np.testing.assert_array_equal(after["wide_deep"].scores, before["wide_deep"].scores)
 
 
+def test_a_model_without_rows_takes_no_delta() -> None:
+    class Trees:
+        name = "gbdt"
+
+    servable = Servable({"trees": Trees()}, None)  # type: ignore[dict-item]
+    with pytest.raises(RequestError, match=r"'trees' \(gbdt\) takes no deltas"):
+        servable.apply_delta("trees", Delta(since=Cut.zero(), cut=Cut((1,)), tables={}, vectors={}))
+
+
 def _batch(servable: Servable, items: list[int]) -> Any:
     assert servable._view is not None
     rows = servable._view.rows(7, items, NOW)
-    return servable._predictors["lr"].encoder.encode(rows, labels=False)
+    return servable._scorers["lr"].encoder.encode(rows, labels=False)
 
 
 def test_observed_events_move_history_features(servable: Servable, feed: Any) -> None:

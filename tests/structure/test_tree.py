@@ -20,10 +20,14 @@ FOLDER_FILES = {
     "features/transforms/test_conformance.py",
     "models/calibration/test_conformance.py",
     "models/losses/test_conformance.py",
+    "models/image/test_networks.py",
     "ps/test_consistency.py",
     "ps/optimizers/test_known_answers.py",
     "ps/optimizers/test_references.py",
     "ps/wire/test_client.py",
+    "train/test_image_workers.py",
+    "train/test_restarts.py",
+    "train/test_sync_async.py",
     "train/test_wire.py",
 }
 DRAWERS = {"utils", "util", "helpers", "misc", "common", "tools"}

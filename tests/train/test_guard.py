@@ -65,8 +65,9 @@ def test_what_proves_nothing_stops_nothing() -> None:
         step(careless, float("nan"))
 
 
+@pytest.mark.parametrize("split", ["ranges", "steps"])
 @pytest.mark.parametrize("seed", [None, 3])
-def test_examples_are_found_in_their_files(tmp_path: Path, seed: int | None) -> None:
+def test_examples_are_found_in_their_files(tmp_path: Path, seed: int | None, split: str) -> None:
     batches = [
         replace(make_batch(50, part), items=np.full(50, part, np.uint64)) for part in range(4)
     ]
@@ -74,14 +75,16 @@ def test_examples_are_found_in_their_files(tmp_path: Path, seed: int | None) -> 
         batch.dense[:, 0] = 100 * part + np.arange(50)
     write_batches(batches, tmp_path / "set", examples_per_part=50)
     dataset = BatchDataset.open(tmp_path / "set")
-    order = {"seed": seed, "epoch": 2, "worker": 1, "num_workers": 2}
+    order = {"seed": seed, "epoch": 2, "worker": 1, "num_workers": 2, "split": split}
     third = list(dataset.iter_batches(20, **order))[3]  # type: ignore[arg-type]
-    found = dataset.locate(60, 80, **order)  # type: ignore[arg-type]
+    found = dataset.locate(60, 80, 20, **order)  # type: ignore[arg-type]
     files = sorted((tmp_path / "set").glob("*.arrow"))
     told = sorted(100 * files.index(path) + row for path, rows in found for row in rows)
     assert told == sorted(third.dense[:, 0].astype(int).tolist())
-    said = whereabouts(dataset, 60, 80, **order)  # type: ignore[arg-type]
-    assert str(found[0][0]) in said
+    if split == "ranges":
+        del order["split"]
+        said = whereabouts(dataset, 60, 80, batch_size=20, **order)  # type: ignore[arg-type]
+        assert str(found[0][0]) in said
 
 
 def test_a_run_says_which_rows_and_what_to_go_back_to(sets: Sets, tmp_path: Path) -> None:
@@ -94,7 +97,7 @@ def test_a_run_says_which_rows_and_what_to_go_back_to(sets: Sets, tmp_path: Path
         Trainer(config).fit(sets.train, checkpoints=tmp_path / "checkpoints")
     text = str(error.value)
     step = int(text.split("step ")[1].split(":")[0])
-    ((path, rows),) = sets.train.locate(20 * step - 20, 20 * step, seed=3)
+    ((path, rows),) = sets.train.locate(20 * step - 20, 20 * step, 20, seed=3)
     assert f"{path} rows {', '.join(map(str, sorted(rows)))}" in text
     assert f"step-{step - 1:08d}, at step {step - 1}" in text
     with pytest.raises(DivergedError, match="There is no checkpoint to go back to"):

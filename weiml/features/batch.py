@@ -96,6 +96,32 @@ class Batch:
             times=self.times[indices],
         )
 
+    def packed(self) -> Batch:
+        """Return the batch with its dense numbers as bytes, for storage: `unpacked` undoes it.
+
+        A packed batch can be sliced, joined, taken from and written, no more.
+
+        Raises:
+            DataError: one of them is no whole number from 0 to 255.
+        """
+        if self.dense.dtype == np.uint8:
+            return self
+        with np.errstate(invalid="ignore"):
+            small = self.dense.astype(np.uint8)
+        if not np.array_equal(small, self.dense):
+            b, d = np.argwhere(small != self.dense)[0]
+            raise DataError(
+                f"dense numbers are packed as whole numbers from 0 to 255, column "
+                f"{self.dense_names[d]!r} holds {self.dense[b, d]}"
+            )
+        return replace(self, dense=small)
+
+    def unpacked(self) -> Batch:
+        """Return the batch with dense numbers as float32, as all that compute need them."""
+        if self.dense.dtype != np.uint8:
+            return self
+        return replace(self, dense=self.dense.astype(np.float32))
+
     @staticmethod
     def concat(batches: Sequence[Batch]) -> Batch:
         """Join batches of the same columns.
@@ -157,10 +183,11 @@ class Batch:
         return table.replace_schema_metadata({_METADATA_KEY: json.dumps(names).encode()})
 
     @staticmethod
-    def from_arrow(table: pa.Table) -> Batch:
+    def from_arrow(table: pa.Table, *, packed: bool = False) -> Batch:
         """Read a table written by `to_arrow`; contiguous columns are not copied.
 
-        The column ``lengths`` may be left out where every slot has exactly one key.
+        The column ``lengths`` may be left out where every slot has exactly one key. The table of a
+        packed batch is unpacked, unless `packed` says that it may stay so.
 
         Raises:
             DataError: the table has no batch metadata, or its columns contradict each other.
@@ -189,20 +216,22 @@ class Batch:
             slots=slots,
             dense_names=dense_names,
         )
-        batch.validate()
+        batch = batch if packed else batch.unpacked()
+        batch.validate(packed=packed)
         return batch
 
-    def validate(self) -> None:
-        """Check shapes, types and offsets.
+    def validate(self, *, packed: bool = False) -> None:
+        """Check shapes, types and offsets; the batch may be `packed` only if that is said.
 
         Raises:
             DataError: an array has another shape or dtype than documented, naming the array.
         """
         B, S, D, nnz = len(self), len(self.slots), len(self.dense_names), self.keys.size
-        expected = {
+        dense = np.uint8 if packed and self.dense.dtype == np.uint8 else np.float32
+        expected: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
             "labels": ((B, self.labels.shape[-1]), np.float32),
             "weights": ((B,), np.float32),
-            "dense": ((B, D), np.float32),
+            "dense": ((B, D), dense),
             "keys": ((nnz,), np.uint64),
             "offsets": ((B * S + 1,), np.int32),
             "groups": ((B,), np.uint64),

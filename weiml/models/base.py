@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -85,6 +85,9 @@ class Model(ABC):
 
     name: ClassVar[str]
     config_class: ClassVar[type[Any]]
+    scores_kind: ClassVar[Literal["tasks", "classes"]] = "tasks"
+    """What scores are: the probability of each task by itself, whose labels are 0 or 1, or of each
+    class, which sum to 1, where the one label is a class's number."""
     has_dense: ClassVar[bool] = False
     """Whether there is a dense part, whose gradients the workers average."""
 

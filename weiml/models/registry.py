@@ -30,6 +30,9 @@ class ModelConfig:
     @classmethod
     def __from_config__(cls, value: Any, where: str) -> Self:
         """Build the configuration that a file or a keyword gives; see `weiml.config`."""
+        own = cls.__dataclass_fields__["name"].default
+        if own and isinstance(value, Mapping) and "name" not in value:
+            value = {"name": own, **value}  # the field's type says which model it is
         config = model_config(value, where=where)
         if not isinstance(config, cls):
             raise ConfigError(f"{where} must be a {cls.__name__}, got {config!r}")
@@ -37,25 +40,36 @@ class ModelConfig:
 
 
 MODELS: dict[str, str | type[Model]] = {
+    "autoint": "weiml.models.deep.autoint:AutoInt",
     "bst": "weiml.models.sequence.bst:BST",
+    "cnn": "weiml.models.image.cnn:CNN",
+    "dcn_v2": "weiml.models.deep.dcn_v2:DCNV2",
+    "deepfm": "weiml.models.deep.deepfm:DeepFM",
     "dien": "weiml.models.sequence.dien:DIEN",
     "din": "weiml.models.sequence.din:DIN",
     "dnn": "weiml.models.deep.dnn:DNN",
+    "dpn": "weiml.models.image.dpn:DPN",
     "esmm": "weiml.models.multitask.esmm:ESMM",
     "ffm": "weiml.models.factorization.field_aware:FFM",
+    "fibinet": "weiml.models.deep.fibinet:FiBiNET",
+    "final_mlp": "weiml.models.deep.final_mlp:FinalMLP",
     "fm": "weiml.models.factorization.machine:FM",
     "gbdt_lr": "weiml.models.trees.gbdt_lr:GBDTLogisticRegression",
     "keras_wide_deep": "weiml.models.keras.wide_deep:KerasWideDeep",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
+    "masknet": "weiml.models.deep.masknet:MaskNet",
     "max_norm_dnn": "weiml.models.deep.max_norm_dnn:MaxNormDNN",
     "mmoe": "weiml.models.multitask.mmoe:MMoE",
     "onnx": "weiml.models.onnx.model:OnnxModel",
     "ple": "weiml.models.multitask.ple:PLE",
+    "pnn": "weiml.models.deep.pnn:PNN",
     "poly2": "weiml.models.factorization.poly2:Poly2",
+    "resnet": "weiml.models.image.resnet:ResNet",
     "shared_bottom": "weiml.models.multitask.shared_bottom:SharedBottom",
     "svm": "weiml.models.linear.svm:LinearSVM",
     "two_tower": "weiml.models.retrieval.two_tower:TwoTower",
     "wide_deep": "weiml.models.deep.wide_deep:WideDeep",
+    "xdeepfm": "weiml.models.deep.xdeepfm:XDeepFM",
 }
 """The class of each model, or ``module:class`` where it is."""
 

@@ -229,7 +229,12 @@ class Client(abc.ABC):
 
     @abc.abstractmethod
     def tick(self) -> Ticket:
-        """End this worker's step. Also raises what earlier pushes, not waited for, failed with."""
+        """End this worker's step. Also raises what earlier pushes, not waited for, failed with.
+
+        The answer is the global step: the step's number, from 1, among those of all workers, in the
+        order in which the first shard took their ticks. Each number is given once. 0: the shard's
+        process died, and what took over counted the tick but cannot say as which.
+        """
 
     @abc.abstractmethod
     def wait(self, ticket: Ticket) -> Any:
@@ -298,8 +303,9 @@ class ParameterServer(abc.ABC):
         """Return counts since the start, fit for JSON.
 
         Keys: name, transport, num_shards, num_workers, staleness, rows, bytes, pulls, pushes, keys,
-        duplicates, sequence, cut, clocks (worker: ticks), live (workers in the clock), tables
-        (name: rows), vectors (name: length), shards (a list of the same by shard, with pid).
+        duplicates, sequence, cut, clocks (worker: ticks), global_step (ticks of all workers
+        since the start), live (workers in the clock), tables (name: rows), vectors (name: length),
+        shards (a list of the same by shard, with pid).
         """
 
     @property

@@ -94,6 +94,7 @@ class ShardedParameterServer(ParameterServer):
             **{count: sum(shard[count] for shard in shards) for count in _COUNTS},
             "cut": [shard["sequence"] for shard in shards],
             "clocks": {w: min(shard["clocks"][w] for shard in shards) for w in first["clocks"]},
+            "global_step": first["global_step"],
             "live": first["live"],
             "tables": {
                 n: sum(shard["tables"].get(n, 0) for shard in shards) for n in first["tables"]

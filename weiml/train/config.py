@@ -26,6 +26,9 @@ class TrainConfig:
     epochs: int = 5
     batch_size: int = 512
     """Examples of one step of one worker."""
+    split: Literal["ranges", "steps"] = "ranges"
+    """How workers share an epoch's order: each a range of it, or each a batch of every step, which
+    together are what a lone worker with so large a batch would take."""
     first_batch_size: int | None = None
     """From how many examples on the first steps of a worker's first epoch, or of each pass over a
     stream, grow to `batch_size`, by doubling: at first everything is unknown, and what several
@@ -62,7 +65,8 @@ class TrainConfig:
     early_stopping_patience: int = 1
     """Epochs without a better validation metric after which training stops; 0 never stops. The
     best epoch is kept either way."""
-    early_stopping_metric: Literal["log_loss", "auc"] = "log_loss"
+    early_stopping_metric: Literal["log_loss", "auc", "accuracy"] = "log_loss"
+    """Of the validation set; accuracy is for models of classes, which have no AUC."""
     explosion: float = 20.0
     """Training stops when three steps in a row have a mean loss above this times the mean of those
     before; 0: only when a loss is not finite."""

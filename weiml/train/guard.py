@@ -86,6 +86,7 @@ def whereabouts(
     start: int,
     stop: int,
     *,
+    batch_size: int,
     seed: int | None,
     epoch: int,
     worker: int,
@@ -95,7 +96,9 @@ def whereabouts(
     locate = getattr(source, "locate", None)
     if locate is None:
         return f"examples {start} to {stop - 1} of the worker's part of {source}"
-    found = locate(start, stop, seed=seed, epoch=epoch, worker=worker, num_workers=num_workers)
+    found = locate(
+        start, stop, batch_size, seed=seed, epoch=epoch, worker=worker, num_workers=num_workers
+    )
     parts = [f"{path} rows {_shown(rows)}" for path, rows in found]
     return "; ".join(parts[:5]) + ("; …" if len(parts) > 5 else "")
 

@@ -102,6 +102,8 @@ class ChunkResult(NamedTuple):
     servers to have it all); and beside them, in the thread that reads, prepare."""
     spans: list[Span]
     """The moments of all that, if they are kept."""
+    numbers: np.ndarray
+    """int64 (steps,): each step's number among those of all workers; see `Client.tick`."""
 
 
 @dataclass
@@ -179,7 +181,8 @@ def run_steps(context: WorkerContext, count: int) -> Collective:
     """Take up to `count` steps; all workers have equally many. A `weiml.group.Collective`."""
     worker = _worker(context)
     stages = worker.model.stages
-    taken = ChunkResult(0, 0, 0.0, 0.0, 0.0, 0.0, {}, [])
+    taken = ChunkResult(0, 0, 0.0, 0.0, 0.0, 0.0, {}, [], np.zeros(0, np.int64))
+    tickets = []
     for _ in range(count):
         if not _next_is_here(worker):
             break
@@ -187,7 +190,7 @@ def run_steps(context: WorkerContext, count: int) -> Collective:
         with stages.timed("tick"):
             if worker.ahead is None:  # the epoch's last step: validation sees what was held back
                 worker.client.flush()
-            ticket = worker.client.tick()
+            tickets.append(worker.client.tick())
         # Under BSP the others must tick before this worker may read again.
         yield None
         worker.totals += result.weight, result.loss
@@ -197,15 +200,15 @@ def run_steps(context: WorkerContext, count: int) -> Collective:
             weight=taken.weight + result.weight,
             loss=taken.loss + result.loss,
         )
-    if taken.steps:
-        with stages.timed("tick"):
-            worker.client.wait(ticket)
+    with stages.timed("tick"):
+        numbers = [worker.client.wait(ticket) for ticket in tickets]
     weight, loss = worker.totals.tolist()
     return taken._replace(
         epoch_weight=weight,
         epoch_loss=loss,
         seconds=stages.take(),
         spans=stages.take_spans(),
+        numbers=np.array(numbers, np.int64),
     )
 
 
@@ -448,6 +451,7 @@ def _whereabouts(context: WorkerContext, worker: _Worker, first: int) -> str:
         spec.source,
         first,
         worker.examples,
+        batch_size=spec.batch_size,
         seed=spec.seed if spec.shuffled else None,
         epoch=worker.epoch,
         worker=context.rank,

@@ -81,7 +81,7 @@ def test_scores_are_those_of_the_vectors(objective: Any) -> None:
     np.testing.assert_allclose(np.linalg.norm(users, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(items, axis=1), 1, atol=1e-6)
     bias = predictor.model.dense_tensors()["bias"]
-    assert (bias != 0) == (loss == "logistic")  # in the softmax it would cancel
+    assert (bias != 0) == (objective == "logistic")  # in the softmax it would cancel
     logits = (users * items).sum(1) / config.temperature + bias
     np.testing.assert_allclose(predictor.score(batch), 1 / (1 + np.exp(-logits)), atol=1e-5)
 

@@ -78,3 +78,19 @@ def test_in_a_new_round_those_still_to_come_are_waited_for() -> None:
     clock.join(0)
     clock.tick(0)
     assert clock.waiting_for(1) == [1]
+
+
+@given(choices=st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=40))
+def test_each_tick_gets_the_next_number_whoever_leaves_and_comes_back(
+    choices: list[tuple[int, bool]],
+) -> None:
+    clock = Clock(3, 1)
+    numbers = []
+    for worker, leaves in choices:
+        if leaves:
+            clock.finish(worker)
+            continue
+        clock.join(worker)
+        numbers.append(clock.tick(worker))
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert clock.count == len(numbers)

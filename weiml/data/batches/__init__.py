@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from weiml.data.batches.csv import CsvExamples
 from weiml.data.batches.dataset import BatchDataset
+from weiml.data.batches.images import image_batches
 from weiml.data.batches.parquet import ParquetKeys
 from weiml.data.batches.parquet_examples import ParquetExamples
 from weiml.data.batches.sink import BatchSink
@@ -17,6 +18,7 @@ __all__ = [
     "CsvExamples",
     "ParquetExamples",
     "ParquetKeys",
+    "image_batches",
     "read_ahead",
     "write_batches",
 ]

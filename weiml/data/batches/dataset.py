@@ -1,14 +1,15 @@
 """Batches on disk: a folder of memory-mapped Arrow files, written once, read by slicing.
 
 Layout: ``part-00000.arrow`` … (uncompressed Arrow IPC, one record batch each, the columns of
-`Batch.to_arrow`, without ``lengths`` where every slot has exactly one key) and ``dataset.json``. A
-folder appears under its name only when it is whole.
+`Batch.to_arrow`, without ``lengths`` where every slot has exactly one key, and with bytes for dense
+numbers where they were packed) and ``dataset.json``. A folder appears under its name only when it
+is whole.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,17 +19,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
+from weiml.config import nearest
 from weiml.data.batches.columns import check_columns
 from weiml.data.batches.gather import Gatherer
 from weiml.data.batches.rebatch import rebatch
+from weiml.data.batches.shares import Share, Split, check_split
 from weiml.data.batches.warming import warmed
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch, FeatureEncoder, FeatureSpec, KeyNames
 
-__all__ = ["ENCODER", "FORMAT", "MANIFEST", "NAMES", "BatchDataset"]
+__all__ = ["ENCODER", "FORMAT", "MANIFEST", "NAMES", "PACKED_FORMAT", "BatchDataset"]
 
 FORMAT = 2
-_KNOWN_FORMATS = (1, 2)  # 1: all parts have lengths
+PACKED_FORMAT = 3  # dense numbers are bytes
+_KNOWN_FORMATS = (1, 2, 3)  # 1: all parts have lengths
 MANIFEST = "dataset.json"
 ENCODER = "encoder.json"
 NAMES = "keys.parquet"
@@ -52,8 +56,10 @@ class BatchDataset:
         ...     model.step(batch)
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any], split: Split = "ranges") -> None:
+        check_split(split)
         self.folder = folder
+        self.split: Split = split
         self._manifest = manifest
         ends = np.cumsum([part["examples"] for part in manifest["parts"]]).tolist()
         starts = [0, *ends[:-1]]
@@ -66,10 +72,15 @@ class BatchDataset:
         self._parts = [part for part in parts if part.stop > part.start] or parts[:1]
 
     @classmethod
-    def open(cls, folder: str | Path) -> BatchDataset:
+    def open(cls, folder: str | Path, *, split: Split = "ranges") -> BatchDataset:
         """Open a dataset folder.
 
+        Args:
+            folder: what `write_batches` made.
+            split: how workers share the examples unless `iter_batches` is told.
+
         Raises:
+            ConfigError: there is no such split.
             DataError: it is missing, of another format, or a part is missing or cut short.
         """
         source = Path(folder)
@@ -95,7 +106,7 @@ class BatchDataset:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{source / MANIFEST} is damaged: {error!r}") from None
-        return cls(source, manifest)
+        return cls(source, manifest, split)
 
     @property
     def num_examples(self) -> int:
@@ -117,6 +128,40 @@ class BatchDataset:
     def dense_names(self) -> tuple[str, ...]:
         """Names of the dense columns."""
         return tuple(self._manifest["dense_names"])
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels an example has."""
+        known = self._manifest.get("labels")  # sets of format 1 may lack it
+        return self._like.labels.shape[1] if known is None else int(known)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the labels, in the order of the batches' columns; () if they were not kept."""
+        return tuple(self._manifest.get("label_names", ()))
+
+    def check_tasks(self, tasks: Sequence[str], whose: str) -> None:
+        """Make sure that several tasks are the labels of these names, in this order.
+
+        Raises:
+            DataError: they are not. Where no names were kept, only the number is compared.
+        """
+        if len(tasks) < 2 or not self.num_examples:
+            return
+        if not self.label_names and len(tasks) == self.num_labels:
+            return
+        if tuple(tasks) != self.label_names:
+            named = f"{list(self.label_names)}" if self.label_names else f"{self.num_labels}"
+            raise DataError(
+                f"{whose} has the tasks {list(tasks)}, {self.folder} the labels {named}: name the "
+                f"tasks as the labels, in their order{self._nearest_label(tasks)}"
+            )
+
+    def _nearest_label(self, tasks: Sequence[str]) -> str:
+        unknown = [task for task in tasks if task not in self.label_names]
+        if not unknown or not self.label_names:
+            return ""
+        return f"; no label is called {unknown[0]!r}{nearest(unknown[0], self.label_names)}"
 
     @property
     def counts(self) -> dict[str, int]:
@@ -147,7 +192,10 @@ class BatchDataset:
 
     def read(self) -> Batch:
         """Return all examples, in the order in which they were written."""
-        return self._range(0, self.num_examples)
+        pieces = list(self._ordered(Share(self.num_examples, 0, 1, max(self.num_examples, 1))))
+        if not pieces:
+            return self._map(self._parts[0]).slice(0, 0).unpacked()
+        return pieces[0] if len(pieces) == 1 else Batch.concat(pieces)
 
     def iter_batches(
         self,
@@ -159,6 +207,7 @@ class BatchDataset:
         num_workers: int = 1,
         drop_last: bool = False,
         shuffle_parts: int | None = None,
+        split: Split | None = None,
     ) -> Iterator[Batch]:
         """Yield batches of `batch_size` examples; the last one may be smaller.
 
@@ -167,57 +216,70 @@ class BatchDataset:
         `shuffle_parts` parts, so that memory is bounded. None permutes sets of up to 2²⁰ examples
         as a whole, and takes runs of four parts of larger ones.
 
-        Workers split that order into `num_workers` consecutive ranges of equal length; up to
-        ``num_workers - 1`` examples at its end go to nobody.
+        Workers split that order into `num_workers` consecutive ranges of equal length, or step by
+        step, see `weiml.data.batches.shares`; up to ``num_workers - 1`` examples at its end go to
+        nobody. None: as the set was opened.
 
         Raises:
             ConfigError: an argument is out of range.
         """
-        _check_range("batch_size", batch_size, 1, None)
-        start, stop = self._share(worker, num_workers)
+        share = self._share(batch_size, worker, num_workers, split)
+        per_run = self._per_run(shuffle_parts)
         if seed is None:
-            return rebatch(self._ordered(start, stop), batch_size, drop_last)
+            return rebatch(self._ordered(share), batch_size, drop_last)
         order = np.random.SeedSequence((seed, epoch))
-        runs = self._runs(start, stop, order, self._per_run(shuffle_parts))
+        runs = self._runs(share, order, per_run)
         return rebatch(self._shuffled(runs, batch_size), batch_size, drop_last)
 
     def locate(
         self,
         start: int,
         stop: int,
+        batch_size: int,
         *,
         seed: int | None = None,
         epoch: int = 0,
         worker: int = 0,
         num_workers: int = 1,
         shuffle_parts: int | None = None,
+        split: Split | None = None,
     ) -> list[tuple[Path, np.ndarray]]:
         """Return where examples `start` to `stop` of what `iter_batches` yields are kept.
 
         Returns:
             (file, int64 (n,) numbers of its examples from 0) for each file that has some.
         """
-        first, last = self._share(worker, num_workers)
-        start, stop = first + start, min(first + stop, last)
-        if seed is None:
-            places = np.arange(start, stop)
-        else:
-            order = np.random.SeedSequence((seed, epoch))
-            runs = self._runs(start, stop, order, self._per_run(shuffle_parts))
-            chosen = [
-                np.concatenate([np.arange(part.start, part.stop) for part in run])[picked]
-                for run, picked in runs
-            ]
-            places = np.concatenate(chosen) if chosen else np.empty(0, np.int64)
-        found = ((part, (places >= part.start) & (places < part.stop)) for part in self._parts)
-        return [(part.path, places[here] - part.start) for part, here in found if here.any()]
+        share = self._share(batch_size, worker, num_workers, split)
+        places = self._places(share, seed, epoch, self._per_run(shuffle_parts))
+        wanted, passed = [], 0
+        for piece in places:
+            wanted.append(piece[max(start - passed, 0) : max(stop - passed, 0)])
+            passed += piece.size
+            if passed >= stop:
+                break
+        chosen = np.concatenate(wanted) if wanted else np.empty(0, np.int64)
+        found = ((part, (chosen >= part.start) & (chosen < part.stop)) for part in self._parts)
+        return [(part.path, chosen[here] - part.start) for part, here in found if here.any()]
 
-    def _share(self, worker: int, num_workers: int) -> tuple[int, int]:
-        """Return the worker's range of the order."""
+    def _places(
+        self, share: Share, seed: int | None, epoch: int, per_run: int
+    ) -> Iterator[np.ndarray]:
+        """Yield the numbers of a worker's examples in the order of its batches."""
+        if seed is None:
+            for first, last in share.within(0, self.num_examples):
+                yield np.arange(first, last)
+            return
+        for run, picked in self._runs(share, np.random.SeedSequence((seed, epoch)), per_run):
+            yield np.concatenate([np.arange(part.start, part.stop) for part in run])[picked]
+
+    def _share(self, batch_size: int, worker: int, num_workers: int, split: Split | None) -> Share:
+        """Return what a worker takes of the order."""
+        _check_range("batch_size", batch_size, 1, None)
         _check_range("num_workers", num_workers, 1, None)
         _check_range("worker", worker, 0, num_workers - 1)
-        length = self.num_examples // num_workers
-        return worker * length, (worker + 1) * length
+        split = self.split if split is None else split
+        check_split(split)
+        return Share(self.num_examples, worker, num_workers, batch_size, split)
 
     def _per_run(self, shuffle_parts: int | None) -> int:
         """Return how many parts are permuted together."""
@@ -227,11 +289,12 @@ class BatchDataset:
         _check_range("shuffle_parts", shuffle_parts, 1, None)
         return shuffle_parts
 
-    def _ordered(self, start: int, stop: int) -> Iterator[Batch]:
-        wanted = (part for part in self._parts if part.start < stop and part.stop > start)
+    def _ordered(self, share: Share) -> Iterator[Batch]:
+        wanted = (part for part in self._parts if any(share.within(part.start, part.stop)))
         for part in warmed(wanted, lambda part: [part.path]):
             batch = self._map(part)
-            yield batch.slice(max(start - part.start, 0), min(stop, part.stop) - part.start)
+            for first, last in share.within(part.start, part.stop):
+                yield batch.slice(first - part.start, last - part.start).unpacked()
 
     def _shuffled(
         self, runs: Iterator[tuple[list[_Part], np.ndarray]], batch_size: int
@@ -243,12 +306,12 @@ class BatchDataset:
             first = 0
             while first < chosen.size:
                 last = min(first + batch_size - taken % batch_size, chosen.size)
-                yield pick.take(chosen[first:last])
+                yield pick.take(chosen[first:last]).unpacked()
                 taken += last - first
                 first = last
 
     def _runs(
-        self, start: int, stop: int, seed: np.random.SeedSequence, per_run: int
+        self, share: Share, seed: np.random.SeedSequence, per_run: int
     ) -> Iterator[tuple[list[_Part], np.ndarray]]:
         """Yield parts that are mixed with each other, and which of their examples are wanted."""
         rng = np.random.default_rng(seed)
@@ -258,15 +321,10 @@ class BatchDataset:
             run = parts[first : first + per_run]
             size = sum(part.stop - part.start for part in run)
             order = rng.permutation(size)  # drawn by every worker, needed or not, to stay in step
-            if at < stop and at + size > start:
-                yield run, order[max(start - at, 0) : min(stop - at, size)]
+            own = [order[first - at : last - at] for first, last in share.within(at, at + size)]
+            if own:
+                yield run, own[0] if len(own) == 1 else np.concatenate(own)
             at += size
-
-    def _range(self, start: int, stop: int) -> Batch:
-        pieces = list(self._ordered(start, stop))
-        if not pieces:
-            return self._map(self._parts[0]).slice(0, 0)
-        return pieces[0] if len(pieces) == 1 else Batch.concat(pieces)
 
     @cached_property
     def _like(self) -> Batch:
@@ -280,7 +338,7 @@ class BatchDataset:
         return batch.take(np.arange(min(len(batch), 1)))
 
     def _map(self, part: _Part) -> Batch:
-        """Map a part into memory: its big columns are not copied."""
+        """Map a part into memory, packed as it lies: its big columns are not copied."""
         batch = _map(part)
         try:
             check_columns(self._like, batch)
@@ -291,8 +349,9 @@ class BatchDataset:
 
 def _check_manifest(manifest: dict[str, Any]) -> None:
     """Raise ValueError, KeyError or TypeError unless all is there that is used later."""
-    for name in ("slots", "dense_names"):
-        if not all(isinstance(column, str) for column in manifest[name]):
+    for name in ("slots", "dense_names", "label_names"):
+        columns = manifest.get(name, []) if name == "label_names" else manifest[name]
+        if not all(isinstance(column, str) for column in columns):
             raise ValueError(f"{name!r} holds other things than names")
     dict(manifest["counts"])
     parts = manifest["parts"]
@@ -314,7 +373,7 @@ def _map(part: _Part) -> Batch:
         with pa.memory_map(str(part.path)) as source:
             table = pyarrow.ipc.open_file(source).read_all()
         table.validate()
-        batch = Batch.from_arrow(table)
+        batch = Batch.from_arrow(table, packed=True)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{part.path} is damaged: {error}; write the dataset again") from None
     if len(batch) != part.stop - part.start:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from weiml.models.deep.config import DeepConfig
 from weiml.models.deep.contract import Arrays, DenseNetwork, Gradients
+from weiml.models.deep.network_config import NetworkConfig
+from weiml.models.deep.network_model import NetworkModel
 from weiml.models.deep.shape import InputShape
-from weiml.models.deep.sparse import NetworkModel
+from weiml.models.deep.sparse import SparseModel
 
 if TYPE_CHECKING:
     from weiml.models.deep.base import DeepModel
@@ -24,8 +26,10 @@ __all__ = [
     "InputShape",
     "Inputs",
     "Network",
+    "NetworkConfig",
     "NetworkModel",
     "NetworkShape",
+    "SparseModel",
     "torch_threads",
 ]
 

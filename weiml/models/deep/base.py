@@ -2,7 +2,7 @@
 
     logits = network([pool_s(v_k x_k) for slots s] ‖ dense, Σ_k w_k x_k)
 
-What is looked up, pooled and pushed is `NetworkModel`'s; here a torch module is run on it. A model
+What is looked up, pooled and pushed is `SparseModel`'s; here a torch module is run on it. A model
 says how its module is built.
 """
 
@@ -21,13 +21,13 @@ from weiml.features import Batch
 from weiml.models.base import Columns, Rows
 from weiml.models.deep.contract import Arrays, Gradients
 from weiml.models.deep.inputs import Inputs, NetworkShape
-from weiml.models.deep.network import Network, torch_threads
-from weiml.models.deep.sparse import NetworkModel
+from weiml.models.deep.network import Network, draws_of, make_network, torch_threads
+from weiml.models.deep.sparse import SparseModel
 
 __all__ = ["DeepModel"]
 
 
-class DeepModel(NetworkModel):
+class DeepModel(SparseModel):
     """A torch network over rows of the parameter server. Subclasses build the network."""
 
     shape: NetworkShape
@@ -35,20 +35,14 @@ class DeepModel(NetworkModel):
 
     def __init__(self, config: Any, columns: Columns, **options: Any) -> None:
         super().__init__(config, columns, **options)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.rank + 1)
+        generator = draws_of(self.seed, self.rank)
         self.shape = NetworkShape(**vars(self.shape), generator=generator)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            module = self.build(self.shape)
-        self.network = Network(
-            module,
+        self.network = make_network(
+            lambda: self.build(self.shape),
             generator,
-            optimizer=self.config.optimizer,
-            lr=self.config.lr,
-            weight_decay=self.config.weight_decay,
-            momentum=self.config.momentum,
-            clip_norm=self.config.clip_norm,
-            precision=self.config.precision,
+            self.config,
+            seed=self.seed,
+            threads=self.threads,
             device=self.device,
         )
 
@@ -60,11 +54,6 @@ class DeepModel(NetworkModel):
         an example, (B,), which counts by the example's weight, or one sum over all. Its parameters
         are drawn from torch's own generator, which is seeded.
         """
-
-    def apply_dense(self, mean: np.ndarray) -> None:
-        """See `Model.apply_dense`."""
-        with torch_threads(self.threads):
-            super().apply_dense(mean)
 
     def _logits(self, arrays: Arrays) -> np.ndarray:
         with self._scoring():
@@ -93,7 +82,7 @@ class DeepModel(NetworkModel):
         with (
             torch_threads(self.threads),
             torch.inference_mode(),
-            self.network.computing(training=False),
+            self.network.computing(training=False, exact=True),
         ):
             yield
 
@@ -116,7 +105,7 @@ class DeepModel(NetworkModel):
         self, inputs: Inputs, *, training: bool
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return (logits in float32, a further loss if the network has one)."""
-        with self.network.computing(training=training):
+        with self.network.computing(training=training, exact=torch.is_inference_mode_enabled()):
             found = self.network.module(inputs)
         logits, *further = found if isinstance(found, tuple) else (found,)
         return logits.float(), further

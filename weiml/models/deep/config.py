@@ -7,8 +7,8 @@ from typing import Literal
 
 from weiml.errors import ConfigError
 from weiml.features import Cross, CrossGroups
+from weiml.models.deep.network_config import NetworkConfig
 from weiml.models.losses import CrossEntropy, LossConfig
-from weiml.models.registry import ModelConfig
 from weiml.ps import FTRL, Adagrad
 from weiml.ps.optimizers import OptimizerConfig
 
@@ -16,8 +16,8 @@ __all__ = ["DeepConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepConfig(ModelConfig):
-    """Tables, optimizers and precision of a network over embeddings."""
+class DeepConfig(NetworkConfig):
+    """Tables of a network over embeddings, and how they are learned."""
 
     embedding_dim: int = 16
     pooling: Literal["mean", "sum"] = "mean"
@@ -50,35 +50,18 @@ class DeepConfig(ModelConfig):
     max_length: int = 50
     """Of each sequence the last so many keys count."""
 
-    optimizer: Literal["adam", "adagrad", "sgd"] = "adam"
-    """Of the network; adam decays weights as AdamW does."""
-    lr: float = 1e-3
-    """The network's learning rate."""
-    weight_decay: float = 0.0
-    momentum: float | None = None
-    """Of sgd, and beta_1 of adam; None: 0 and 0.9."""
-    clip_norm: float = 0.0
-    """Longest gradient of the network that is stepped along; 0: any."""
-    dropout: float = 0.0
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the network's products; parameters, tables and sums stay float32."""
     loss: LossConfig = field(default_factory=CrossEntropy)
     """What is minimised; see docs/losses.md."""
     task: int = 0
     """Which column of the labels a model with one task learns."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for knob in ("embedding_dim", "max_length"):
             if getattr(self, knob) < 1:
                 raise ConfigError(f"{knob} must be at least 1, got {getattr(self, knob)}")
-        for knob in ("init_scale", "weight_decay", "clip_norm", "task", "expected_rows"):
+        for knob in ("init_scale", "task", "expected_rows"):
             if not getattr(self, knob) >= 0:
                 raise ConfigError(f"{knob} must not be negative, got {getattr(self, knob)}")
         if any(size < 1 for size in getattr(self, "hidden", ())):
             raise ConfigError(f"hidden sizes must be at least 1, got {getattr(self, 'hidden', ())}")
-        if not self.lr > 0:
-            raise ConfigError(f"lr must be above 0, got {self.lr}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
-        if self.momentum is not None and not 0 <= self.momentum < 1:
-            raise ConfigError(f"momentum must be in [0, 1), got {self.momentum}")

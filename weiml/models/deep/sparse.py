@@ -18,10 +18,11 @@ from weiml.config import nearest
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch, with_crosses
 from weiml.features.spec import check_crosses
-from weiml.models.base import Columns, Model, Rows, StepResult
+from weiml.models.base import Columns, Rows, StepResult
 from weiml.models.deep.cells import Cells, cells_of_slots
 from weiml.models.deep.config import DeepConfig
-from weiml.models.deep.contract import Arrays, DenseNetwork, Gradients
+from weiml.models.deep.contract import Arrays, Gradients
+from weiml.models.deep.network_model import NetworkModel
 from weiml.models.deep.shape import InputShape
 from weiml.models.fetch import Fetch, Lookup, Prepared
 from weiml.models.kernels import (
@@ -36,7 +37,7 @@ from weiml.models.kernels import (
 )
 from weiml.ps import Client, TableConfig, unique_keys
 
-__all__ = ["EMBEDDING", "LINEAR", "Learned", "NetworkModel", "starts_of"]
+__all__ = ["EMBEDDING", "LINEAR", "Learned", "SparseModel", "starts_of"]
 
 EMBEDDING = "embedding"
 LINEAR = "linear"
@@ -52,7 +53,7 @@ class Learned(NamedTuple):
     sequences: np.ndarray | None
 
 
-class NetworkModel(Model):
+class SparseModel(NetworkModel):
     """A network over rows of the parameter server. A framework's subclass runs the network.
 
     The loss whose gradients go to the tables is the sum over examples (shares of a mean would drown
@@ -61,10 +62,8 @@ class NetworkModel(Model):
 
     config_class: ClassVar[type[DeepConfig]] = DeepConfig
     config: DeepConfig
-    has_dense = True
     has_linear: ClassVar[bool] = False
     """Whether the network uses `Arrays.linear`."""
-    network: DenseNetwork
 
     def __init__(self, config: Any, columns: Columns, **options: Any) -> None:
         super().__init__(config, columns, **options)
@@ -77,7 +76,6 @@ class NetworkModel(Model):
         self._sequences = self._chosen("sequences", self.config.sequences)
         self._places = [self._deep_slots.index(slot) for slot in self._sequences]
         self.shape = self._input_shape()
-        self._weight = 0.0
         self._learned: Learned | None = None
 
     @abstractmethod
@@ -195,52 +193,6 @@ class NetworkModel(Model):
                     len(lookup.keys),
                 )
                 self._push_rows(client, LINEAR, lookups, gradients)
-
-    def dense_gradient(self) -> np.ndarray | None:
-        """See `Model.dense_gradient`."""
-        return np.append(self.network.gradient(), np.float32(self._weight))
-
-    def apply_dense(self, mean: np.ndarray) -> None:
-        """See `Model.apply_dense`."""
-        self._weight = 0.0
-        with self.stages.timed("compute"):
-            if mean[-1] > 0:
-                self.network.apply(mean[:-1] / mean[-1])
-            else:  # examples without weight: even a step along 0 would move by momentum
-                self.network.forget()
-
-    def dense_tensors(self) -> dict[str, np.ndarray]:
-        """See `Model.dense_tensors`: parameters, then what is kept beside them (statistics)."""
-        return self.network.tensors()
-
-    def set_dense_vector(self, vector: np.ndarray) -> None:
-        """See `Model.set_dense_vector`."""
-        self.network.set_vector(vector)
-
-    def dense_state(self) -> dict[str, np.ndarray]:
-        """See `Model.dense_state`."""
-        return self.network.state()
-
-    def set_dense_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """See `Model.set_dense_state`."""
-        self.network.set_state(state)
-
-    def worker_state(self) -> dict[str, np.ndarray]:
-        """See `Model.worker_state`: of the generator that dropout draws from."""
-        return {"generator": self.network.generator_state()}
-
-    def set_worker_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """See `Model.set_worker_state`."""
-        self.network.set_generator_state(state["generator"])
-
-    def scale_dense_lr(self, factor: float) -> None:
-        """See `Model.scale_dense_lr`."""
-        super().scale_dense_lr(factor)
-        self.network.scale_lr(factor)
-
-    def schedule_dense_lr(self, factor: float) -> None:
-        """See `Model.schedule_dense_lr`."""
-        self.network.schedule_lr(factor)
 
     def _chosen(self, knob: str, names: tuple[str, ...] | None) -> tuple[str, ...]:
         """Return the slots that a knob names; None: all."""

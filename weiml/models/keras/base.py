@@ -23,7 +23,7 @@ from weiml.features import Batch
 from weiml.models.base import Columns
 from weiml.models.deep.contract import Arrays, Gradients
 from weiml.models.deep.shape import InputShape
-from weiml.models.deep.sparse import NetworkModel
+from weiml.models.deep.sparse import SparseModel
 from weiml.models.keras.network import KerasNetwork, input_shapes
 from weiml.models.keras.optimizers import FlatOptimizer
 from weiml.models.keras.runtime import building, load_frameworks
@@ -31,7 +31,7 @@ from weiml.models.keras.runtime import building, load_frameworks
 __all__ = ["KerasModel"]
 
 
-class KerasModel(NetworkModel):
+class KerasModel(SparseModel):
     """A Keras network over rows of the parameter server. Subclasses build the network."""
 
     network: KerasNetwork

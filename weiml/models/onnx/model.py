@@ -16,7 +16,7 @@ from weiml.config import to_mapping
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.models.base import Columns, Model, Rows, StepResult, build_model
-from weiml.models.deep.sparse import NetworkModel
+from weiml.models.deep.sparse import SparseModel
 from weiml.models.fetch import Fetch, Prepared
 from weiml.models.onnx.config import ROW_SOURCES, OnnxConfig, OnnxInput
 from weiml.models.onnx.graph import Graph
@@ -125,12 +125,12 @@ class OnnxModel(Model):
         """See `Model.config_mapping`; the file is left out, for the graph is saved."""
         return to_mapping(replace(self.config, file=""))
 
-    def _model_of_rows(self, options: Mapping[str, Any]) -> NetworkModel | None:
+    def _model_of_rows(self, options: Mapping[str, Any]) -> SparseModel | None:
         config = self.config.rows_of
         if config is None:
             return None
         model = build_model(config.name, config, self.columns, **options)
-        if not isinstance(model, NetworkModel):
+        if not isinstance(model, SparseModel):
             raise ConfigError(f"rows_of must be a model with a network, got {config.name!r}")
         if model.tasks != self.tasks:
             raise ConfigError(f"rows_of has tasks {model.tasks}, tasks are {self.tasks}")

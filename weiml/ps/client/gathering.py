@@ -16,7 +16,21 @@ from weiml.ps.client.requests import Part, RowRequest
 from weiml.ps.shard.shard import Moved
 from weiml.ps.wire.sender import Sender
 
-__all__ = ["gather", "partials", "wait_acted"]
+__all__ = ["gather", "partials", "wait_acted", "wait_ticked"]
+
+
+def wait_ticked(conversation: Conversation, parts: list[Part]) -> int:
+    """Wait until all shards took a tick; return what the first counted it as, 0 if it is unknown.
+
+    Raises:
+        ParameterServerError: see `wait_acted`.
+    """
+    wait_acted(conversation, parts)
+    first = parts[0]
+    while isinstance(first.answer, Moved) and first.replaced:
+        first = first.replaced[0]
+    number = first.answer
+    return number if isinstance(number, int) else 0
 
 
 def wait_acted(conversation: Conversation, parts: list[Part]) -> None:

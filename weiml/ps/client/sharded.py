@@ -25,7 +25,7 @@ from weiml.ps.client.checks import (
     check_values,
 )
 from weiml.ps.client.conversation import Conversation
-from weiml.ps.client.gathering import gather, partials, wait_acted
+from weiml.ps.client.gathering import gather, partials, wait_acted, wait_ticked
 from weiml.ps.client.requests import (
     EveryShard,
     FunctionRequest,
@@ -194,7 +194,7 @@ class ShardedClient(Client):
             raise ParameterServerError("a client without a worker stands outside the clock")
         self._check_writable()
         self._settle(before=self._num_ticks)
-        ticket = self._write(EveryShard("tick"))
+        ticket = self._write(EveryShard("tick"), wait_ticked)
         self._num_ticks += 1
         return ticket
 
@@ -243,13 +243,17 @@ class ShardedClient(Client):
 
     # Sending
 
-    def _write(self, request: Request) -> Ticket:
+    def _write(
+        self,
+        request: Request,
+        acted: Callable[[Conversation, list[Part]], int | None] = wait_acted,
+    ) -> Ticket:
         self._check_writable()
         while len(self._writes) >= self.wire.max_outstanding:
             self.counts["waits"] += 1
             self._writes.popleft()[1].wait()
         parts = self._conversation.send(request)
-        ticket = Ticket(lambda: wait_acted(self._conversation, parts))
+        ticket = Ticket(lambda: acted(self._conversation, parts))
         self._writes.append((self._num_ticks, ticket))
         return ticket
 

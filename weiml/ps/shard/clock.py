@@ -20,6 +20,9 @@ class Clock:
         self.staleness = staleness
         self.ticks = [0] * num_workers
         self.live = [True] * num_workers
+        self.count = 0
+        """Ticks of all workers since the beginning. Not the sum of `ticks`: a worker that comes
+        back skips some."""
 
     @property
     def floor(self) -> int | None:
@@ -34,9 +37,11 @@ class Clock:
         need = tick - self.staleness
         return [w for w, t in enumerate(self.ticks) if self.live[w] and t < need]
 
-    def tick(self, worker: int) -> None:
-        """Note that `worker` has finished its step."""
+    def tick(self, worker: int) -> int:
+        """Note that `worker` has finished its step; return its number among all workers' steps."""
         self.ticks[worker] += 1
+        self.count += 1
+        return self.count
 
     def finish(self, worker: int) -> None:
         """Take `worker` out of the clock."""

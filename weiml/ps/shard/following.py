@@ -60,6 +60,7 @@ def collect_update(
         owners=dict(shard.writers.owners),
         ticks=tuple(shard.clock.ticks),
         live=tuple(shard.clock.live),
+        count=shard.clock.count,
         held_left=shard.held.at,
         held_anew=dropped,
         rescale=rescale,
@@ -113,6 +114,7 @@ def apply_update(standby: ShardState, update: ShardUpdate) -> None:
     standby.forget_key_lists(standby.writers.take(update.clients, update.owners))
     standby.clock.ticks = list(update.ticks)
     standby.clock.live = list(update.live)
+    standby.clock.count = update.count
     standby.counts = dict(update.counts)
     standby.expired = dict(update.expired)
     standby.rescale.take(update.rescale)

@@ -55,6 +55,7 @@ def control(shard: ShardState) -> dict[str, Any]:
         "clients": dict(shard.writers.applied),
         "ticks": list(shard.clock.ticks),
         "live": list(shard.clock.live),
+        "count": shard.clock.count,
         "partition": shard.partition.to_mapping(),
     }
 
@@ -63,3 +64,4 @@ def _set_control(shard: ShardState, saved: dict[str, Any]) -> None:
     shard.writers.applied = {str(c): int(n) for c, n in saved["clients"].items()}
     shard.clock.ticks = [int(t) for t in saved["ticks"]]
     shard.clock.live = [bool(live) for live in saved["live"]]
+    shard.clock.count = int(saved.get("count", sum(shard.clock.ticks)))  # older ones lack it

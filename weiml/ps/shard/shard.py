@@ -234,9 +234,10 @@ class Shard(ShardState):
         given = arguments if keys is None else (arguments[0], keys, *arguments[1:])
         find_function(function).run(self._view(buckets), *given)
 
-    def _tick(self, stamp: Stamp) -> None:
-        self.clock.tick(_worker(stamp))
+    def _tick(self, stamp: Stamp) -> int:
+        number = self.clock.tick(_worker(stamp))
         self.release()
+        return number
 
     def _finish(self, stamp: Stamp) -> None:
         self.clock.finish(_worker(stamp))
@@ -281,7 +282,9 @@ class Shard(ShardState):
         owners = self.writers.owners
         if worker is not None and owners.get(worker) in (None, client):
             owners[worker] = client
-            self.clock.ticks[worker] = max(self.clock.ticks[worker], tick)
+            missed = max(tick - self.clock.ticks[worker], 0)
+            self.clock.ticks[worker] += missed
+            self.clock.count += missed
             self.release()
         return lost
 
@@ -299,6 +302,7 @@ class Shard(ShardState):
             **self.counts,
             "held": len(self.held),
             "clocks": dict(enumerate(self.clock.ticks)),
+            "global_step": self.clock.count,
             "live": self.live_workers(),
             "tables": {name: len(table) for name, table in self.tables.items()},
             "vectors": {name: vector.length for name, vector in self.vectors.items()},

@@ -218,6 +218,7 @@ class ShardState(ShardContent):
             live[worker] = live[worker] and verb == "tick"
         expired = {table: (request, 0) for table, (request, _) in self.expired.items()}
         return {
+            "count": self.clock.count + sum(ticks) - sum(self.clock.ticks),
             "ticks": ticks,
             "live": live,
             "owners": dict(self.writers.owners),
@@ -235,6 +236,7 @@ class ShardState(ShardContent):
     def set_workers(self, workers: dict[str, Any]) -> None:
         """Take over what `workers` gave on another shard, as a new shard of the group does."""
         self.clock.ticks, self.clock.live = list(workers["ticks"]), list(workers["live"])
+        self.clock.count = workers["count"]
         self.writers.owners = dict(workers["owners"])
         self.expired = dict(workers["expired"])
 

@@ -113,6 +113,7 @@ class ShardUpdate:
     """Worker: the client that speaks for it."""
     ticks: tuple[int, ...]
     live: tuple[bool, ...]
+    count: int
     held_left: frozenset[tuple[int, int]]
     """The (tick, worker) whose pushes are still held."""
     held_anew: frozenset[tuple[int, int]]
