@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weiml.config import from_mapping, load_config, nearest, parse_overrides, to_mapping
+from weiml.config import (
+    from_mapping,
+    lay_over,
+    load_config,
+    nearest,
+    parse_overrides,
+    to_mapping,
+)
 from weiml.errors import ConfigError
 
 
@@ -163,3 +170,14 @@ def test_only_dataclasses_are_configurations() -> None:
         from_mapping(int, {})
     with pytest.raises(TypeError, match="not a dataclass"):
         to_mapping(3)
+
+
+def test_a_table_of_another_name_takes_the_place_of_what_was_there() -> None:
+    base = {"model": {"name": "lr", "optimizer": {"alpha": 0.1}}, "epochs": 2}
+    assert lay_over(base, {"model": {"name": "dnn", "dropout": 0.1}}) == {
+        "model": {"name": "dnn", "dropout": 0.1},
+        "epochs": 2,
+    }
+    same = lay_over(base, {"model": {"name": "lr", "crosses": []}})
+    assert same["model"] == {"name": "lr", "optimizer": {"alpha": 0.1}, "crosses": []}
+    assert lay_over(base, {"model": {"crosses": []}})["model"]["optimizer"] == {"alpha": 0.1}

@@ -22,7 +22,7 @@ from weiml.cli import app
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "*/README.md")
+    for pattern in ("*.md", "docs/*.md", "docs/models/*.md", "*/README.md")
     for path in ROOT.glob(pattern)
     if not path.parts[len(ROOT.parts)].startswith(".")
 )

@@ -139,7 +139,10 @@ def _plain(value: Any) -> Any:
 
 
 def lay_over(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `top` over `base`, table by table. A name stands for the table ``{"name": name}``."""
+    """Lay `top` over `base`, table by table. A name stands for the table ``{"name": name}``.
+
+    Where `top` names another than `base`, what `base` says of its own is left out.
+    """
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
@@ -148,8 +151,15 @@ def lay_over(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(below, Mapping) and value == below.get("name"):
             continue  # the one that is there already, whatever else its table says
         both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        if both and not _names_agree(value, below):
+            both = False
         merged[key] = lay_over(below, value) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def _names_agree(top: Mapping[str, Any], base: Any) -> bool:
+    """Whether two tables may be of one thing: not of a model "lr" and a model "dnn"."""
+    return "name" not in top or "name" not in base or top["name"] == base["name"]
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:

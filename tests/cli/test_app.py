@@ -23,6 +23,7 @@ COMMANDS = {
     "data ls",
     "data stats",
     "evaluate",
+    "models",
     "flow run",
     "flow show",
     "predict",

@@ -12,7 +12,18 @@ from typer.testing import CliRunner
 
 from weiml.cli import app
 from weiml.data import BatchDataset, FeatureView
-from weiml.models import Predictor, auc
+from weiml.models import MODELS, Predictor, auc, load_scorer
+from weiml.models.trees import GBDT
+from weiml.train import TrainConfig, read_recipe
+
+TASKS = ('model.tasks=["click", "buy"]',)
+SEQUENCE = ('model.sequences=["seen"]', 'model.targets=["item_id"]')
+NEEDED = {
+    **dict.fromkeys(("esmm", "mmoe", "ple", "shared_bottom"), TASKS),
+    **dict.fromkeys(("bst", "dien", "din"), SEQUENCE),
+    "two_tower": ('model.user_slots=["user_id"]', 'model.item_slots=["item_id"]'),
+}
+"""Knobs without a default that serves."""
 
 
 def ask(*arguments: object) -> Any:
@@ -93,9 +104,9 @@ def test_for_people_there_are_tables(features: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.stdout.splitlines()[0].startswith("EPOCH")
     assert "saved to" in done.stdout.splitlines()[-1]
-    assert "epoch 1/1" in done.stderr
+    assert "epoch 1/1, loss" in done.stderr
     evaluated = CliRunner().invoke(app, ["evaluate", str(tmp_path / "m"), str(features / "test")])
-    assert any(line.startswith("auc ") for line in evaluated.stdout.splitlines())
+    assert any(" auc " in line and "±" in line for line in evaluated.stdout.splitlines())
 
 
 @pytest.mark.process
@@ -128,3 +139,121 @@ def test_a_model_is_not_written_over(trained: tuple[Path, Any], features: Path) 
     folder, said = trained
     assert "not empty" in refused("train", features, folder, "--set", "epochs=1")
     assert Predictor.load(folder).version == said["version"]
+
+
+def test_a_run_goes_on_from_its_checkpoints_to_the_bit(features: Path, tmp_path: Path) -> None:
+    settings = ("--set", "batch_size=500", "--set", "early_stopping_patience=0")
+    kept = ("--checkpoints", tmp_path / "kept")
+    short, whole, resumed = (tmp_path / name for name in ("short", "whole", "resumed"))
+    ask("train", features, short, *settings, "--set", "epochs=1", *kept)
+    arguments = ["train", features, resumed, *settings, "--set", "epochs=3", *kept, "--json"]
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert "resuming behind step 6 from" in done.stderr
+    there = json.loads(done.stdout)
+    here = ask("train", features, whole, *settings, "--set", "epochs=3")
+    snapshots = [said["version"].split(".")[0] for said in (there, here)]
+    assert snapshots[0] == snapshots[1]
+    assert [e["train_loss"] for e in there["history"]] == [e["train_loss"] for e in here["history"]]
+
+
+def test_it_says_that_it_stops_early_and_why_and_one_rate(features: Path, tmp_path: Path) -> None:
+    settings = ("model.name=lr", "model.optimizer.alpha=0.5", "epochs=30", "batch_size=100")
+    arguments = ["train", str(features), str(tmp_path / "m")]
+    for knob in settings:
+        arguments += ["--set", knob]
+    done = CliRunner().invoke(app, arguments)
+    assert "stopped early: validation log_loss was no better than in epoch" in done.stderr
+    assert "early_stopping_patience = 1" in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("epoch 1/30")]
+    assert len(lines) == 1
+    rate = lines[0].rsplit(", ", 1)[1].removesuffix(" examples/s")
+    assert done.stdout.splitlines()[1].split()[4] == rate.replace(",", "")
+
+
+def test_a_schedule_and_a_trace_show(features: Path, tmp_path: Path) -> None:
+    knobs = ("model.name=dnn", "model.hidden=[4]", "lr_schedule.name=cosine", "epochs=1")
+    arguments = ["train", str(features), str(tmp_path / "m"), "--trace", str(tmp_path / "t.json")]
+    for knob in (*knobs, "threads=1", "batch_size=500"):
+        arguments += ["--set", knob]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.stderr
+    assert "learning rate of the dense part: cosine (warmup_steps = 0, final = 0.0)" in done.stderr
+    stages = {
+        event["name"] for event in json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    }
+    assert {"pull", "push"} <= stages
+
+
+def test_divergence_has_an_exit_code_of_its_own(features: Path, tmp_path: Path) -> None:
+    knobs = ("model.name=dnn", "model.hidden=[4]", "model.optimizer=sgd", "model.lr=1e30")
+    arguments = ["train", str(features), str(tmp_path / "m"), "--set", "threads=1"]
+    for knob in knobs:
+        arguments += ["--set", knob]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 3, done.output
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("error: training diverged at")
+    assert "--checkpoints" in said
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"lr"}))
+def test_a_model_is_chosen_by_its_name_on_top_of_a_file_of_another(name: str) -> None:
+    tree = {"model": {"name": "lr", "optimizer": {"alpha": 0.1}}}
+    overrides = [f"model.name={name}", *NEEDED.get(name, ())]
+    recipe = read_recipe(tree, overrides=overrides)
+    assert isinstance(recipe, TrainConfig)
+    assert recipe.model_config.name == name
+
+
+def test_trees_train_from_a_file_and_are_evaluated_and_ranked_by(
+    features: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("lightgbm")
+    file = tmp_path / "trees.toml"
+    file.write_text('[model]\nname = "gbdt"\nrounds = 6\nnum_leaves = 4\ncheckpoint_rounds = 3\n')
+    kept = ("--checkpoints", tmp_path / "kept")
+    said = ask("train", features, tmp_path / "m", "--config", file, *kept)
+    assert said["model"] == "gbdt"
+    assert len(said["history"]) == 6
+    more = ["train", features, tmp_path / "m2", "--config", file, *kept, "--set", "model.rounds=9"]
+    done = CliRunner().invoke(app, list(map(str, more)))
+    assert "resuming behind round 6" in done.stderr
+    assert done.stdout.splitlines()[0].split()[0] == "ROUND"
+    evaluated = ask("evaluate", tmp_path / "m", features / "test")
+    batch = BatchDataset.open(features / "test").read()
+    scores = GBDT.load(tmp_path / "m").score(batch)
+    assert evaluated["metrics"]["auc"] == pytest.approx(auc(batch.labels[:, 0], scores), abs=1e-9)
+    ranked = ask("predict", 7, 3, 5, "--model", tmp_path / "m", "--view", features / "view")
+    assert ranked["version"] == evaluated["version"] == said["version"]
+
+
+def test_a_solver_trains_from_a_table(features: Path, tmp_path: Path) -> None:
+    knobs = ("--set", "solver.l2=5.0", "--set", "solver.stop.max_iterations=8")
+    said = ask("train", features, tmp_path / "m", *knobs)
+    objectives = [entry["objective"] for entry in said["history"]]
+    assert objectives == sorted(objectives, reverse=True)
+    validation = BatchDataset.open(features / "validation").read()
+    expected = auc(validation.labels[:, 0], load_scorer(tmp_path / "m").score(validation))
+    assert said["history"][-1]["validation_auc"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (("model=gbdt", "epochs=3"), "[model], got 'epochs' beside it; write model.epochs"),
+        (("model=gbdt", "model.round=3"), "did you mean 'rounds'"),
+        (("solver.l2=1", "batch_size=3"), "[solver], got 'batch_size'"),
+        (("solver=3",), "solver must be a table"),
+    ],
+)
+def test_what_does_not_go_with_trees_and_solvers_is_named(
+    features: Path, tmp_path: Path, settings: tuple[str, ...], said: str
+) -> None:
+    arguments = [part for knob in settings for part in ("--set", knob)]
+    assert said in refused("train", features, tmp_path / "m", *arguments)
+
+
+def test_trees_have_no_trace(features: Path, tmp_path: Path) -> None:
+    arguments = ("--set", "model=gbdt", "--trace", tmp_path / "t.json")
+    assert "no steps to trace" in refused("train", features, tmp_path / "m", *arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,3 +141,26 @@ def test_means_of_the_label_are_refused_as_transforms(leak: Transform) -> None:
     }
     with pytest.raises(ConfigError, match=r"feed\.toml.*out_of_fold"):
         FeatureSpec.from_mapping(tree, where="feed.toml")
+
+
+def test_several_labels_have_names_and_a_short_form() -> None:
+    several = FeatureSpec(features=(Categorical("a"),), labels=("click", "buy"))
+    assert several.label_names == ("click", "buy")
+    assert several.label == "click"
+    assert FeatureSpec.from_mapping(several.to_mapping()) == several
+    one = FeatureSpec(features=(Categorical("a"),), label="click")
+    assert one.label_names == ("click",)
+    assert "labels" not in one.to_mapping()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"labels": ("click", "click")}, "names that differ"),
+        ({"labels": ("click", "")}, "names that differ"),
+        ({"labels": ("click", "buy"), "label": "buy"}, "leave label out"),
+    ],
+)
+def test_labels_that_do_not_fit(knobs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        FeatureSpec(features=(Categorical("a"),), **knobs)

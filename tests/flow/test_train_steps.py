@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,8 +19,10 @@ from weiml.data import write_batches
 from weiml.errors import FlowError
 from weiml.flow import Flow, FlowBuilder, StepContext, step
 from weiml.models import ModelFolder, Predictor, auc
+from weiml.models.trees import GBDT
 from weiml.ps import list_groups
 from weiml.train import TrainConfig
+from weiml.train.telling import TellingCallback
 
 
 @step("test.batches")
@@ -158,12 +162,98 @@ def test_mistakes_name_node_and_step(run: Run) -> None:
 def test_keras_trains_on_the_same_batches(run: Run) -> None:
     flow = FlowBuilder("keras", steps=("weiml.flow.train_steps",), seed=3)
     with_data(flow)
-    settings = ("epochs=6", "num_buckets=997", "hidden=[16]", "lr=0.02", "batch_size=128")
+    settings = (*SMALL, "model=keras_wide_deep", "model.hidden=[16]", "model.lr=0.02")
     node = flow.node("keras", engine="tensorflow", preid="data")
-    node.output("model", "keras.fit", ("data.train", "data.validation"), overrides=settings)
-    node.output("evaluation", "keras.evaluate", ("model", "data.test"))
+    node.output("model", "train.fit", ("data.train", "data.validation"), overrides=settings)
+    node.output("evaluation", "train.evaluate", ("model", "data.test"))
     result, _ = run(flow.build())
     told = read(result.artifact("keras.evaluation") / "metrics.json")
-    assert told["model"] == "keras"
+    assert told["model"] == "keras_wide_deep"
     assert told["metrics"]["auc"] > 0.6
-    assert result.reports["keras"]["history"]
+    assert result.reports["keras"]["best_epoch"]
+    assert "tensorflow" not in sys.modules
+
+
+PLAN = """
+[data]
+files = "unused"
+[[features.features]]
+name = "unused"
+type = "categorical"
+[network]
+epochs = 1
+batch_size = 128
+[calibration]
+name = "platt"
+"""
+
+
+def test_a_plan_runs_on_what_the_node_depends_on(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    flow = FlowBuilder("plan", steps=("weiml.flow.train_steps",), seed=3)
+    with_data(flow)
+    node = flow.node("plan", preid="data")
+    node.output(
+        "model",
+        "train.plan",
+        ("data.train", "data.validation", "data.test"),
+        plan=tmp_path / "plan.toml",
+        overrides=("network.seed=4",),
+        stages=str(tmp_path / "stages"),
+    )
+    result, _ = run(flow.build())
+    predictor = Predictor.load(result.artifact("plan.model"))
+    assert predictor.calibration is not None
+    told = read(result.artifact("plan.model") / "plan.json")
+    assert [stage["name"] for stage in told["stages"]] == ["network", "calibration", "test"]
+    reports = result.reports["plan"]
+    assert reports["version"] == predictor.version
+    assert reports["after"]["auc"] == told["test"]["after"]["auc"]
+    assert read(tmp_path / "stages" / "result.json")["model"] == told["model"]
+
+
+def fitting(*overrides: str, name: str = "resumed") -> Flow:
+    flow = FlowBuilder(name, steps=("weiml.flow.train_steps",), seed=3)
+    with_data(flow)
+    node = flow.node("fit", preid="data")
+    node.output("model", "train.fit", ("data.train", "data.validation"), overrides=overrides)
+    evaluation = flow.node("evaluation", preid=("data", "fit"))
+    evaluation.output("scores", "train.evaluate", ("fit.model", "data.test"))
+    evaluation.output("best", "train.select", ("data.validation", "fit.model"))
+    return flow.build()
+
+
+def test_what_was_interrupted_goes_on_from_its_checkpoint(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    epochs: list[int] = []
+    told = TellingCallback.on_epoch
+
+    def breaking(self: TellingCallback, entry: dict[str, Any]) -> None:
+        epochs.append(entry["epoch"])
+        if epochs == [1, 2]:
+            raise OSError("the machine goes down")
+        told(self, entry)
+
+    monkeypatch.setattr(TellingCallback, "on_epoch", breaking)
+    flow = fitting("epochs=3", "batch_size=128", "early_stopping_patience=0")
+    with pytest.raises(FlowError, match="the machine goes down"):
+        run(flow)
+    with caplog.at_level("INFO"):
+        result, _ = run(flow)
+    assert epochs == [1, 2, 2, 3]
+    assert "resuming behind step 16 from" in caplog.text
+    folder = result.artifact("fit.model")
+    history = json.loads((folder / "history.json").read_text())["history"]
+    assert [entry["epoch"] for entry in history] == [1, 2, 3]
+    assert not list(folder.parents[4].glob("work/**/step-*"))
+
+
+def test_trees_are_fitted_evaluated_and_selected_like_others(run: Run) -> None:
+    pytest.importorskip("lightgbm")
+    result, _ = run(fitting("model=gbdt", "model.rounds=5", "model.num_leaves=4", name="trees"))
+    reports = result.nodes["fit"].reports
+    assert (reports["model"], reports["best_round"]) == ("gbdt", reports["best_round"])
+    scores = pq.read_table(result.artifact("evaluation.scores") / "scores.parquet")
+    model = GBDT.load(result.artifact("evaluation.best"))
+    np.testing.assert_array_equal(scores["score"], model.score(make_batch(600, 3)))

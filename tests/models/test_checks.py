@@ -61,8 +61,12 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+# Keras in a process of its own (tests/models/keras); graphs are not trained (tests/models/onnx).
+APART = {"keras_wide_deep", "onnx"}
+
+
 def test_every_model_is_checked() -> None:
-    assert set(SMALL) == set(MODELS)
+    assert set(SMALL) | APART == set(MODELS)
 
 
 NOT_SO = {

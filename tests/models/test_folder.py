@@ -14,6 +14,7 @@ from tests.models.conftest import make_batch
 from weiml.errors import DataError, ParameterServerError
 from weiml.features import Categorical, FeatureEncoder, FeatureSpec
 from weiml.models import Columns, Model, ModelFolder, build_model, save_model
+from weiml.models.calibration import FittedCalibration, Isotonic, TaskCalibrations
 from weiml.ps import EmbeddedParameterServer
 
 Trained = Callable[..., tuple[Model, EmbeddedParameterServer]]
@@ -126,3 +127,43 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(DataError, match="format 99"):
         ModelFolder.open(tmp_path)
+
+
+def fitted() -> FittedCalibration:
+    rng = np.random.default_rng(4)
+    scores = rng.random(400)
+    return Isotonic(num_bins=8).fit(scores, (rng.random(400) < scores**3).astype(np.float64))
+
+
+def test_a_calibration_is_saved_beside_the_model(tmp_path: Path) -> None:
+    model, server = trained("lr")
+    plain = save_model(tmp_path / "plain", model, server)
+    assert plain.calibration() is None
+    saved = save_model(tmp_path / "saved", model, server, calibration=fitted())
+    assert saved.calibration() == fitted()
+    copied = plain.calibrated(tmp_path / "copied", fitted())
+    assert copied.calibration() == fitted()
+    assert copied.snapshot == saved.snapshot != plain.snapshot
+    assert copied.sequence == plain.sequence
+    assert copied.calibrated(tmp_path / "without", None).manifest == plain.manifest
+    with EmbeddedParameterServer() as other:
+        other.load(str(copied.server_state))
+        assert other.status()["rows"] == server.status()["rows"]
+
+
+def test_a_calibration_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    model, server = trained("lr")
+    two = TaskCalibrations((fitted(), fitted()))
+    with pytest.raises(DataError, match="a calibration of each, got one of 2"):
+        save_model(tmp_path / "m", model, server, calibration=two)
+    plain = save_model(tmp_path / "plain", model, server)
+    with pytest.raises(DataError, match="got one of 2"):
+        plain.calibrated(tmp_path / "m", two)
+    with pytest.raises(DataError, match="not empty"):
+        plain.calibrated(plain.path, fitted())
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["plain"]
+    plain.calibrated(tmp_path / "m", fitted())
+    with (tmp_path / "m" / "calibration.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(DataError, match=r"calibration.json is damaged"):
+        ModelFolder.open(tmp_path / "m").calibration()

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from tests.models.conftest import make_batch
-from tests.models.test_folder import trained
+from tests.models.test_folder import fitted, trained
 from weiml.errors import DataError
-from weiml.models import DENSE_VECTOR, Predictor, Rows, pulled, save_model
-from weiml.models.kernels import sigmoid
+from weiml.models import DENSE_VECTOR, ModelFolder, Predictor, Rows, pulled, save_model
 from weiml.ps import Cut, Delta, unique_keys
 
 BATCH = make_batch(200, 50)
@@ -36,7 +35,7 @@ def test_scores_equal_those_by_the_servers_rows(name: str, folder: Path) -> None
     for table, keys in model.keys(batch).items():
         distinct, positions = unique_keys(keys)
         rows[table] = Rows(pulled(client, client.pull(table, distinct)), positions)
-    expected = sigmoid(model.logits(batch, rows))
+    expected = model.scores(batch, rows)[:, 0]
     scores = Predictor.load(folder).score(batch)
     assert scores.dtype == np.float32
     np.testing.assert_array_equal(scores, expected)
@@ -144,3 +143,26 @@ def test_a_delta_of_another_model_changes_nothing(name: str, folder: Path) -> No
 def test_a_model_without_encoder_says_so(folder: Path) -> None:
     with pytest.raises(DataError, match="saved without an encoder"):
         _ = Predictor.load(folder).encoder
+
+
+def test_scores_are_calibrated_and_deltas_keep_it(folder: Path, tmp_path: Path, name: str) -> None:
+    raw = Predictor.load(folder)
+    calibrated = Predictor.load(ModelFolder.open(folder).calibrated(tmp_path / "c", fitted()).path)
+    assert raw.calibration is None
+    assert calibrated.calibration == fitted()
+    before = raw.score(BATCH)
+    np.testing.assert_array_equal(calibrated.score(BATCH), fitted()(before))
+    _, server = trained(name)
+    with contextlib.closing(server):
+        client = server.client()
+        cut = server.cut
+        for table, keys in raw.model.keys(BATCH).items():
+            distinct = unique_keys(keys)[0]
+            width = pulled(client, client.pull(table, distinct)).shape[1]
+            pushed = np.ones((len(distinct), width), np.float32)
+            client.wait(client.push(table, distinct, pushed))
+        delta = client.delta(cut)
+    for predictor in (raw, calibrated):
+        predictor.apply_delta(delta)
+    assert not np.array_equal(raw.score(BATCH), before)
+    np.testing.assert_array_equal(calibrated.score(BATCH), fitted()(raw.score(BATCH)))

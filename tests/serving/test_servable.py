@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from weiml.data import FeatureView
 from weiml.errors import ConfigError, DataError, RequestError
 from weiml.models import Predictor
+from weiml.models.onnx import export_onnx
 from weiml.ps import Cut, Delta
 from weiml.serving import InferRequest, Limits, Servable, Tensor
 
@@ -176,7 +178,8 @@ def test_loading_names_what_is_missing(feed: Any, tmp_path: Any) -> None:
 
 def test_a_delta_changes_one_model_and_its_version(servable: Servable) -> None:
     before = {name: servable.score(name, 7, [1, 2, 3], NOW) for name in servable.models}
-    predictor = servable._predictors["lr"]
+    predictor = servable._scorers["lr"]
+    assert isinstance(predictor, Predictor)
     (table,) = predictor.model.tables()
     keys = np.unique(predictor.model.keys(_batch(servable, [1, 2, 3]))[table.name])
     rows = {table.name: (keys, np.full((len(keys), table.dim), 0.5, np.float32))}
@@ -189,10 +192,19 @@ def test_a_delta_changes_one_model_and_its_version(servable: Servable) -> None:
     np.testing.assert_array_equal(after["wide_deep"].scores, before["wide_deep"].scores)
 
 
+def test_a_model_without_rows_takes_no_delta() -> None:
+    class Trees:
+        name = "gbdt"
+
+    servable = Servable({"trees": Trees()}, None)  # type: ignore[dict-item]
+    with pytest.raises(RequestError, match=r"'trees' \(gbdt\) takes no deltas"):
+        servable.apply_delta("trees", Delta(since=Cut.zero(), cut=Cut((1,)), tables={}, vectors={}))
+
+
 def _batch(servable: Servable, items: list[int]) -> Any:
     assert servable._view is not None
     rows = servable._view.rows(7, items, NOW)
-    return servable._predictors["lr"].encoder.encode(rows, labels=False)
+    return servable._scorers["lr"].encoder.encode(rows, labels=False)
 
 
 def test_observed_events_move_history_features(servable: Servable, feed: Any) -> None:
@@ -236,3 +248,21 @@ def test_timestamp_defaults_to_now(servable: Servable) -> None:
     now = int(time.time())
     scores = [servable.score("lr", 7, [1], now + offset).scores[0] for offset in (0, 1, 2)]
     assert servable.score("lr", 7, [1]).scores[0] in scores
+
+
+def test_a_network_in_onnx_is_served_as_the_model_it_was_exported_of(
+    feed: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    export_onnx(feed.models["wide_deep"], tmp_path / "onnx")
+    models = {"torch": feed.models["wide_deep"], "onnx": str(tmp_path / "onnx")}
+    servable = Servable.load(models, feed.view)
+    user = feed.test["user_id"][0].as_py()
+    items = sorted(set(feed.test["item_id"].to_pylist()))[:20]
+    torch, onnx = (servable.score(name, user, items, 10**9) for name in ("torch", "onnx"))
+    np.testing.assert_allclose(onnx.scores, torch.scores, atol=1e-5)
+    assert onnx.scores.std() > 0
+    assert onnx.version.partition(".")[2] == torch.version.partition(".")[2]
+    ranked = servable.rank("onnx", user, items, 10**9, top_k=3)
+    assert ranked.scores[0] == onnx.scores.max()

@@ -68,7 +68,8 @@ def attributes(source: str) -> Iterator[tuple[int, str]]:
 
 def modules(root: Path) -> list[Path]:
     files = sorted((root / "weiml").rglob("*.py"))
-    return [file for file in files if file != root / "weiml" / "__init__.py"]
+    fronts = (root / "weiml" / "__init__.py", root / "weiml" / "__main__.py")
+    return [file for file in files if file not in fronts]
 
 
 def test_every_module_of_weiml_lies_in_a_layer_and_every_layer_exists(root: Path) -> None:

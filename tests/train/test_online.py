@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tests.models.conftest import make_batch
+from tests.models.test_folder import fitted
 from tests.train.conftest import Sets
 from weiml.config import from_mapping
 from weiml.errors import ConfigError, DataError
-from weiml.models import DENSE_VECTOR, Predictor, auc, pulled
+from weiml.models import DENSE_VECTOR, ModelFolder, Predictor, auc, pulled
 from weiml.ps import EmbeddedParameterServer, ParameterServer, RayParameterServer
 from weiml.train import OnlineTrainer, ProgressiveMetrics, TrainConfig, Trainer
 
@@ -74,6 +75,19 @@ def test_both_transports_learn_alike(folder: Path, remote_server: ParameterServe
         _, embedded = follow(folder, server)
     _, remote = follow(folder, remote_server)
     np.testing.assert_array_equal(embedded.score(test), remote.score(test))
+
+
+def test_a_calibration_goes_along(folder: Path, tmp_path: Path) -> None:
+    test = make_batch(300, 998)
+    model = ModelFolder.open(folder).calibrated(tmp_path / "calibrated", fitted())
+    with EmbeddedParameterServer() as server:
+        trainer, predictor = follow(model.path, server)
+        np.testing.assert_allclose(trainer.score(test), predictor.score(test), atol=1e-5)
+        saved = trainer.save(tmp_path / "later")
+    assert predictor.calibration == saved.calibration() == fitted()
+    with EmbeddedParameterServer() as server:
+        _, plain = follow(folder, server)
+    np.testing.assert_array_equal(fitted()(plain.score(test)), predictor.score(test))
 
 
 def test_the_dense_part_is_the_servers(sets: Sets, tmp_path: Path) -> None:

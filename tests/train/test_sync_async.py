@@ -165,7 +165,9 @@ def test_global_steps_are_there_once_though_a_worker_was_killed(
 
 def progress(begin: int, *numbers: list[int]) -> Progress:
     arrays = tuple(np.array(of) for of in numbers)
-    return Progress(1, 1, 1, 1, 1.0, 0.0, begin + sum(map(len, arrays)), arrays)
+    return Progress(
+        1, 1, 1, 1, 1.0, 0.0, global_step=begin + sum(map(len, arrays)), global_steps=arrays
+    )
 
 
 def test_a_log_says_what_is_wrong() -> None:

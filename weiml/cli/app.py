@@ -9,9 +9,11 @@ import typer
 import weiml
 from weiml.cli import data, flow, ps
 from weiml.cli.console import ErrorGroup
+from weiml.cli.evaluate import evaluate
+from weiml.cli.models import models
 from weiml.cli.predict import predict
 from weiml.cli.serve import serve
-from weiml.cli.train import evaluate, train
+from weiml.cli.train import train
 from weiml.cli.tune import tune
 
 __all__ = ["app", "main"]
@@ -26,6 +28,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(flow.app, name="flow")
 app.add_typer(ps.app, name="ps")
+app.command()(models)
 app.command()(train)
 app.command()(evaluate)
 app.command()(tune)
@@ -50,7 +53,7 @@ def options(
     """Rank feeds, ads and recommendations: data, flows, training, search, serving.
 
     Results go to stdout (one JSON document with --json), everything else to stderr.
-    Exit codes: 0 done, 2 an error that is said in one line, 130 interrupted.
+    Exit codes: 0 done, 2 an error that is said in one line, 3 training diverged, 130 interrupted.
     """
 
 

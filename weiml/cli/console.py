@@ -18,11 +18,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from weiml.errors import WeimlError
+from weiml.errors import DivergedError, WeimlError
 
 __all__ = ["Console", "ErrorGroup", "JsonOption", "SetOption", "speaking", "table"]
 
 EXIT_ERROR = 2
+EXIT_DIVERGED = 3
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 JsonOption = Annotated[
@@ -38,7 +39,10 @@ class ErrorGroup(TyperGroup):
     """The top of the command line: turns errors into one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the chosen command; 2 for weiml's own errors and bad paths, 130 for Ctrl-C."""
+        """Run the chosen command; 2 for weiml's own errors and bad paths, 130 for Ctrl-C.
+
+        3 for training that diverged, so that a script can tell it from a mistake.
+        """
         try:
             return super().invoke(ctx)
         except (WeimlError, OSError) as error:
@@ -46,7 +50,8 @@ class ErrorGroup(TyperGroup):
             if ctx.params.get("debug") or message is None:
                 raise
             typer.echo(f"error: {message}", err=True)
-            raise typer.Exit(EXIT_ERROR) from None
+            diverged = isinstance(error, DivergedError)
+            raise typer.Exit(EXIT_DIVERGED if diverged else EXIT_ERROR) from None
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -59,11 +59,11 @@ def _rank_here(
     if view is None:
         raise ConfigError("--model needs --view, the feature view's folder, to look features up")
     from weiml.data import FeatureView
-    from weiml.models import Predictor
+    from weiml.models import load_scorer
     from weiml.serving import Servable
 
     features = FeatureView.load(view)
-    ranker = Servable({model.name: Predictor.load(model)}, features)
+    ranker = Servable({model.name: load_scorer(model)}, features)
     candidates = [_id(item) for item in items] or features.items.ids().to_pylist()
     ranking = ranker.rank(model.name, _id(user), candidates, timestamp, top_k=top)
     columns = {"item_id": ranking.item_ids.tolist(), "score": ranking.scores.tolist()}

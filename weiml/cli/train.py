@@ -1,26 +1,25 @@
-"""``weiml train`` and ``weiml evaluate``: from encoded batches to a model and its metrics."""
+"""``weiml train``: from encoded batches to a model."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from weiml.cli.console import Console, JsonOption, SetOption, speaking, table
-from weiml.config import from_mapping, load_config, parse_overrides
 
 if TYPE_CHECKING:
-    from weiml.train import Progress, ProgressCallback, TrainConfig, TrainResult
+    from weiml.train import Teller, Trained
 
-__all__ = ["ConfigOption", "ModelArgument", "evaluate", "read_config", "train"]
+__all__ = ["ConfigOption", "train"]
 
 ConfigOption = Annotated[
-    Path | None, typer.Option(help="A TrainConfig as TOML, such as configs/models/lr.toml.")
+    Path | None, typer.Option(help="A training file (TOML), such as configs/models/lr.toml.")
 ]
-ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder.")]
+_MOST_ROWS = 12  # of the table at the end
 
 
 def train(
@@ -31,106 +30,130 @@ def train(
     output: Annotated[Path, typer.Argument(help="Folder to write the model to; must be new.")],
     config: ConfigOption = None,
     set_: SetOption = [],  # noqa: B006 - typer reads it, and copies
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep checkpoints here. The same command goes on from the newest, to the bit.",
+        ),
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the stages of all steps, for ui.perfetto.dev."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Train a model on encoded batches and keep its best epoch.
 
-    Example: weiml train runs/features models/lr --set model=lr --set epochs=3
+    Which models there are, and their knobs: weiml models [NAME]. A file with the model gbdt grows
+    boosted trees; one with a table [solver] runs L-BFGS or OWL-QN to the optimum.
+
+    Exit code 3: training diverged; the message names the examples and the last good checkpoint.
+
+    Example: weiml train runs/features models/dnn --set model.name=dnn --checkpoints runs/dnn
     """
     with speaking(json) as console:
-        settings = read_config(config, set_)
         from weiml.data import BatchDataset
-        from weiml.train import Trainer
+        from weiml.train import load_recipe, train_recipe
         from weiml.train.trainer import check_new_folder
 
+        recipe = load_recipe(config, set_)
         check_new_folder(output)
         training = BatchDataset.open(features / "train")
         held_out = features / "validation"
         validation = BatchDataset.open(held_out) if held_out.exists() else None
-        with _epochs(console) as progress:
-            result = Trainer(settings).fit(training, validation, progress=progress)
-        result.save(output)
+        with _telling(console) as tell:
+            trained = train_recipe(
+                recipe, training, validation, tell=tell, checkpoints=checkpoints, trace=trace
+            )
+        version = trained.save(output)
         payload = {
-            "model": settings.model_config.name,
+            "model": trained.model,
             "folder": output,
-            "version": result.version,
-            "best_epoch": result.best_epoch,
-            "history": result.history,
+            "version": version,
+            f"best_{trained.unit}": trained.best,
+            "stopped": trained.stopped or None,
+            "history": trained.history,
         }
-        console.result(payload, _summary(result, output))
+        console.result(payload, f"{_summary(trained)}\nmodel {version} saved to {output}")
 
 
-def evaluate(
-    model: ModelArgument,
-    dataset: Annotated[Path, typer.Argument(help="A data set folder, such as runs/features/test.")],
-    json: JsonOption = False,
-) -> None:
-    """Score a data set with a model: AUC, GAUC, log-loss, calibration and NDCG@10.
+class _Tell:
+    """Tells on stderr: a bar that is taken away on a terminal, a line for what is routine else."""
 
-    Example: weiml evaluate models/lr runs/features/test --json
-    """
-    with speaking(json) as console:
-        from weiml.data import BatchDataset
-        from weiml.models import Predictor
-        from weiml.train import evaluate_model
+    def __init__(self, console: Console, update: Callable[..., None], *, terminal: bool) -> None:
+        self._console = console
+        self._update = update
+        self._terminal = terminal
 
-        predictor = Predictor.load(model)
-        data = BatchDataset.open(dataset)
-        metrics, _ = evaluate_model(predictor, data)
-        payload = {
-            "model": model,
-            "version": predictor.version,
-            "dataset": dataset,
-            "examples": data.num_examples,
-            "metrics": metrics,
-        }
-        console.result(payload, table(["METRIC", "VALUE"], list(metrics.items())))
+    def progress(self, text: str, done: float, total: float) -> None:
+        """See `Teller.progress`."""
+        self._update(description=text, completed=done, total=total)
 
-
-def read_config(path: Path | None, overrides: list[str]) -> TrainConfig:
-    """Read a training configuration: the file if there is one, and what was set on top."""
-    from weiml.train import TrainConfig
-
-    if path is None:
-        return from_mapping(TrainConfig, parse_overrides(overrides), where="--set")
-    return load_config(TrainConfig, path, overrides)
+    def note(self, text: str, *, routine: bool = False) -> None:
+        """See `Teller.note`."""
+        if not (routine and self._terminal):
+            self._console.note(text)
 
 
 @contextlib.contextmanager
-def _epochs(console: Console) -> Iterator[ProgressCallback]:
-    """Show a bar that is taken away on a terminal, and a line an epoch elsewhere."""
+def _telling(console: Console) -> Iterator[Teller]:
     from rich.console import Console as Screen
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     screen = Screen(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bars:
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bars:
         bar = bars.add_task("starting", total=None)
-
-        def show(at: Progress) -> None:
-            text = (
-                f"epoch {at.epoch}/{at.epochs}  loss {at.loss:.4f}  "
-                f"{at.examples_per_second:,.0f} examples/s"
-            )
-            bars.update(bar, description=text, completed=at.step, total=at.steps)
-            if at.step == at.steps and not screen.is_terminal:
-                console.note(text)
-
-        yield show
+        yield _Tell(console, lambda **at: bars.update(bar, **at), terminal=screen.is_terminal)
 
 
-def _summary(result: TrainResult, folder: Path) -> str:
-    heads = ["EPOCH", "TRAIN LOSS", "VALIDATION AUC", "VALIDATION LOG-LOSS", "EXAMPLES/S", "BEST"]
-    rows: list[tuple[Any, ...]] = [
+_HEADS = {
+    "epoch": {
+        "train_loss": "TRAIN LOSS",
+        "validation_auc": "VALIDATION AUC",
+        "validation_log_loss": "VALIDATION LOG-LOSS",
+        "examples_per_second": "EXAMPLES/S",
+    },
+    "round": {"validation_auc": "VALIDATION AUC", "validation_log_loss": "VALIDATION LOG-LOSS"},
+    "iteration": {
+        "objective": "OBJECTIVE",
+        "gradient_norm": "GRADIENT",
+        "non_zeros": "WEIGHTS",
+        "validation_auc": "VALIDATION AUC",
+        "validation_log_loss": "VALIDATION LOG-LOSS",
+    },
+}
+
+
+def _summary(trained: Trained) -> str:
+    columns = _HEADS[trained.unit]
+    rows = [
         (
-            entry["epoch"],
-            entry["train_loss"],
-            entry.get("validation_auc", "-"),
-            entry.get("validation_log_loss", "-"),
-            round(entry["examples_per_second"]),
-            "*" if entry["epoch"] == result.best_epoch else "",
+            entry[trained.unit],
+            *(_shown(name, entry.get(name, "-")) for name in columns),
+            "*" if entry[trained.unit] == trained.best else "",
         )
-        for entry in result.history
+        for entry in _some(trained)
     ]
-    return f"{table(heads, rows)}\nmodel {result.version} saved to {folder}"
+    return table([trained.unit.upper(), *columns.values(), "BEST"], rows)
+
+
+def _some(trained: Trained) -> list[dict[str, Any]]:
+    """Return all entries of a short history, else some: the last, the best, others evenly."""
+    history = trained.history
+    if len(history) <= _MOST_ROWS:
+        return history
+    last = len(history) - 1
+    places = {round(at * last / (_MOST_ROWS - 2)) for at in range(_MOST_ROWS - 1)}
+    return [
+        entry
+        for place, entry in enumerate(history)
+        if place in places or entry[trained.unit] == trained.best
+    ]
+
+
+def _shown(name: str, value: Any) -> Any:
+    if name == "examples_per_second":
+        return round(value)
+    return f"{value:.6g}" if name in ("objective", "gradient_norm") else value

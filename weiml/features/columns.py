@@ -157,13 +157,16 @@ def column_of(table: pa.Table, name: str) -> pa.Array:
 
 
 def _labels(spec: FeatureSpec, table: pa.Table) -> np.ndarray:
-    column = column_of(table, spec.label)
-    if not _is_number(column.type):
-        raise DataError(f"label column {spec.label!r} must hold numbers, got {column.type}")
-    values = floats_of(column, np.float32)
-    if np.isnan(values).any():
+    """Return float32 ``(B, T)``; of several labels, NaN is one that is missing."""
+    labels = np.empty((table.num_rows, len(spec.label_names)), np.float32)
+    for at, name in enumerate(spec.label_names):
+        column = column_of(table, name)
+        if not _is_number(column.type):
+            raise DataError(f"label column {name!r} must hold numbers, got {column.type}")
+        labels[:, at] = floats_of(column, np.float32)
+    if len(spec.label_names) == 1 and np.isnan(labels).any():
         raise DataError(f"label column {spec.label!r} has missing values")
-    return values.reshape(-1, 1)
+    return labels
 
 
 def _ids(table: pa.Table, name: str) -> np.ndarray | None:

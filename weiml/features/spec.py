@@ -59,7 +59,10 @@ class FeatureSpec:
     cross_groups: tuple[CrossGroups, ...] = ()
     """Whole groups of such products."""
     label: str = "label"
-    """Column of the label, 0 or 1."""
+    """Column of the label, 0 or 1: the short form of `labels` with one name."""
+    labels: tuple[str, ...] = ()
+    """Columns of several labels, one a task, in the order of the batches' columns; `label` is the
+    first of them then. An example may lack some: null, or NaN, is a label that is missing."""
     group: str = "user_id"
     """Column by which rankings are grouped in GAUC and NDCG."""
     item: str = "item_id"
@@ -73,10 +76,29 @@ class FeatureSpec:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ConfigError(f"feature names must differ, got {repeated} more than once")
+        self._settle_labels()
         self._check_sequences()
         _check_transforms(self.transforms)
         slots = [feature.name for feature in self.features if _makes_slot(feature)]
         check_crosses(self.all_crosses, slots)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Columns of all labels, one or several."""
+        return self.labels or (self.label,)
+
+    def _settle_labels(self) -> None:
+        """Make `label` the first of `labels`, or raise ConfigError where the two do not fit."""
+        if not self.labels:
+            return
+        if len(set(self.labels)) < len(self.labels) or not all(self.labels):
+            raise ConfigError(f"labels must have names that differ, got {self.labels}")
+        if self.label not in ("label", self.labels[0]):
+            raise ConfigError(
+                f"label = {self.label!r} is the short form of labels with one name, and labels = "
+                f"{self.labels} are given: leave label out"
+            )
+        object.__setattr__(self, "label", self.labels[0])
 
     @property
     def preparation(self) -> Chain | None:
@@ -155,6 +177,8 @@ class FeatureSpec:
     def to_mapping(self) -> dict[str, Any]:
         """Return the spec as plain dictionaries and lists; `from_mapping` reads it back."""
         tree = to_mapping(replace(self, transforms=()))
+        if not self.labels:
+            del tree["labels"]  # files of one label stay as they were
         tree["transforms"] = [transform.to_mapping() for transform in self.transforms]
         names = {cls: name for name, cls in _TYPES.items()}
         for entry, feature in zip(tree["features"], self.features, strict=True):

@@ -28,10 +28,11 @@ from weiml.flow.manifest import Manifest, record_output
 from weiml.flow.progress import Reporter
 from weiml.flow.result import FlowResult
 
-__all__ = ["ARTIFACTS", "ATTEMPTS", "Attempt"]
+__all__ = ["ARTIFACTS", "ATTEMPTS", "WORK", "Attempt"]
 
 ATTEMPTS = "attempts"
 ARTIFACTS = "artifacts"
+WORK = "work"
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Attempt:
         self._folder = self.root / ATTEMPTS / f"{self.number:06d}"
         self._made = self._folder / "outputs"
         self._scratch = self._folder / "scratch"
+        self._work = self.root / WORK / self.flow.name / self.bound.node.id / self.key[:12]
         self._values: dict[str, Any] = {}
         self._reports: dict[str, Any] = {}
         self._step_seconds: dict[str, float] = {}
@@ -142,6 +144,7 @@ class Attempt:
             session=session,
             scratch_dir=self._scratch,
             folder=folder,
+            work_dir=self._work / step.name,
             progress=self._progress,
             reports=self._reports,
             history=self.history,
@@ -193,6 +196,7 @@ class Attempt:
             self.ledger.commit(self.number, lambda: os.rename(self._made, final))
         with suppress(OSError):
             _sync(final.parent)
+        shutil.rmtree(self._work, ignore_errors=True)
         return manifest, final
 
 

@@ -94,6 +94,10 @@ class StepContext:
     """A folder for this attempt only; it is gone afterwards."""
     folder: Path | None = None
     """The step's own output folder; None unless it is an output step."""
+    work_dir: Path | None = None
+    """A folder of this step that outlives an attempt which was interrupted or failed, for what the
+    next one can go on from. It belongs to the node's cache key, so that steps find their own only;
+    it may not exist yet, and is removed when the node is done."""
     progress: ProgressCallback = _silent
     """Show how far the step is: ``context.progress("epoch 2", done=2, total=5)``."""
     reports: dict[str, Any] = field(default_factory=dict)

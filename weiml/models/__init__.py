@@ -65,6 +65,7 @@ from weiml.models.registry import (
     model_config,
     register_model,
 )
+from weiml.models.scorer import Scorer, load_scorer
 from weiml.models.stages import Span, Stages
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ __all__ = [
     "ResNetConfig",
     "RocCurve",
     "Rows",
+    "Scorer",
     "SharedBottom",
     "SharedBottomConfig",
     "Span",
@@ -190,6 +192,7 @@ __all__ = [
     "evaluate_tasks",
     "expected_calibration_error",
     "gauc",
+    "load_scorer",
     "log_loss",
     "model_class",
     "model_config",

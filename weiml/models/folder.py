@@ -1,9 +1,10 @@
 """Saved models: a folder of JSON, Arrow and safetensors files, written aside and renamed.
 
 Layout: ``model.json`` (name, configuration, columns, version, checksums), ``encoder.json``,
-``dense.safetensors``, ``tables/NAME.arrow`` (key, weights: what serving needs) and ``state/``
-(``server/``, a checkpoint of the parameter server, and ``dense.safetensors``, the dense optimizer's
-memory: what training needs to go on). Nothing in it is code.
+``dense.safetensors``, ``calibration.json`` (if scores are mapped), ``tables/NAME.arrow`` (key,
+weights: what serving needs) and ``state/`` (``server/``, a checkpoint of the parameter server, and
+``dense.safetensors``, the dense optimizer's memory: what training needs to go on). Nothing in it is
+code.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +27,15 @@ import pyarrow.ipc
 from weiml.errors import DataError
 from weiml.features import FeatureEncoder
 from weiml.models.base import Columns, Model, build_model
+from weiml.models.calibration import FittedCalibration, TaskCalibrations, fitted_from_mapping
 from weiml.ps import Cut, Delta, ParameterServer
 
-__all__ = ["ModelFolder", "save_model"]
+__all__ = ["ModelFolder", "check_calibration", "save_model"]
 
 _FORMAT = 1
 _MANIFEST = "model.json"
 _ENCODER = "encoder.json"
+_CALIBRATION = "calibration.json"
 _DENSE = "dense.safetensors"
 _DENSE_STATE = "state/dense.safetensors"
 _SERVER_STATE = "state/server"
@@ -42,6 +47,7 @@ def save_model(
     server: ParameterServer,
     *,
     encoder: FeatureEncoder | None = None,
+    calibration: FittedCalibration | None = None,
     delta: Delta | None = None,
     about: dict[str, Any] | None = None,
 ) -> ModelFolder:
@@ -52,19 +58,18 @@ def save_model(
         model: as trained; its dense part is saved from the object.
         server: whose applied state is saved, for serving and for training on.
         encoder: the one that the model's batches were made by.
+        calibration: what the model's scores are mapped by, where they are served and evaluated.
         delta: all rows (``delta(Cut.zero())``) if the caller has them already.
         about: further facts for ``model.json``: metrics, history, configuration of the run.
 
     Raises:
-        DataError: the folder is not empty.
+        DataError: the folder is not empty, or the calibration is of other tasks.
     """
+    check_calibration(calibration, model.tasks)
     target = Path(folder)
-    if target.is_dir() and any(target.iterdir()):
-        raise DataError(f"{target} is not empty: models are saved to a new folder")
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.writing")
-    (aside / "tables").mkdir(parents=True)
-    (aside / "state").mkdir()
-    try:
+    with _new_folder(target) as aside:
+        (aside / "tables").mkdir()
+        (aside / "state").mkdir()
         everything = delta or server.client().delta(Cut.zero())
         for config in model.tables():
             _write_table(aside / "tables" / f"{config.name}.arrow", *everything.tables[config.name])
@@ -73,12 +78,21 @@ def save_model(
         server.save(str(aside / _SERVER_STATE))
         if encoder is not None:
             encoder.save(aside / _ENCODER)
+        if calibration is not None:
+            _write_json(aside / _CALIBRATION, calibration.to_mapping())
         manifest = _manifest(aside, model, everything.cut) | {"about": about or {}}
-        (aside / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        os.rename(aside, target)  # also replaces an empty folder
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        _write_json(aside / _MANIFEST, manifest)
     return ModelFolder.open(target)
+
+
+def check_calibration(calibration: FittedCalibration | None, tasks: tuple[str, ...]) -> None:
+    """Raise DataError unless a model of `tasks` can be served with a calibration."""
+    own = len(calibration.tasks) if isinstance(calibration, TaskCalibrations) else 1
+    if calibration is not None and own != len(tasks):
+        raise DataError(
+            f"a model of the tasks {tasks} needs a calibration of each, got one of {own}: fit it "
+            f"on scores (n, {len(tasks)})"
+        )
 
 
 @dataclass(frozen=True)
@@ -149,6 +163,41 @@ class ModelFolder:
         file = self._checked(_ENCODER) if _ENCODER in self.manifest["files"] else None
         return None if file is None else FeatureEncoder.load(file)
 
+    def calibration(self) -> FittedCalibration | None:
+        """Return what the model's scores are mapped by, None if they are served as they are.
+
+        Raises:
+            DataError: it is damaged, or of a kind that this process does not know.
+        """
+        if _CALIBRATION not in self.manifest["files"]:
+            return None
+        text = self._checked(_CALIBRATION).read_text(encoding="utf-8")
+        return fitted_from_mapping(json.loads(text))
+
+    def calibrated(self, folder: str | Path, calibration: FittedCalibration | None) -> ModelFolder:
+        """Copy the model to a new folder with another calibration, or without one.
+
+        All else is the same, so that training goes on and deltas fit; only the snapshot differs,
+        for other scores come out.
+
+        Raises:
+            DataError: the folder is not empty, or the calibration is of other tasks.
+        """
+        check_calibration(calibration, self.model().tasks)
+        target = Path(folder)
+        with _new_folder(target) as aside:
+            shutil.copytree(self.path, aside, dirs_exist_ok=True)
+            files = {n: d for n, d in self.manifest["files"].items() if n != _CALIBRATION}
+            (aside / _CALIBRATION).unlink(missing_ok=True)
+            if calibration is not None:
+                _write_json(aside / _CALIBRATION, calibration.to_mapping())
+                files[_CALIBRATION] = _digest(aside / _CALIBRATION)
+            files = dict(sorted(files.items()))
+            snapshot = _snapshot(self.manifest["model"], files)
+            manifest = self.manifest | {"snapshot": snapshot, "files": files}
+            _write_json(aside / _MANIFEST, manifest)
+        return ModelFolder.open(target)
+
     def tables(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return (keys uint64 (n,), weights float32 (n, dim)) of each table."""
         return {
@@ -184,16 +233,41 @@ def _manifest(folder: Path, model: Model, cut: Cut) -> dict[str, Any]:
     own = sorted(f for f in folder.rglob("*") if f.is_file())
     names = [str(f.relative_to(folder)) for f in own]
     files = {n: _digest(folder / n) for n in names if not n.startswith(_SERVER_STATE)}
-    # The state's bytes are left out: two models that score alike share the id.
-    content = json.dumps([about, {n: d for n, d in files.items() if not n.startswith("state/")}])
     return {
         "format": _FORMAT,
         "model": about,
         "tables": [config.name for config in model.tables()],
-        "snapshot": hashlib.sha256(content.encode()).hexdigest()[:12],
+        "snapshot": _snapshot(about, files),
         "sequence": cut.total,
         "files": files,
     }
+
+
+def _snapshot(about: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """Return the id of a model's content.
+
+    The state's bytes are left out: two models that score alike share the id.
+    """
+    content = json.dumps([about, {n: d for n, d in files.items() if not n.startswith("state/")}])
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """Give a folder to fill that becomes `target` at the end, if nothing goes wrong."""
+    if target.is_dir() and any(target.iterdir()):
+        raise DataError(f"{target} is not empty: models are saved to a new folder")
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.writing")
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        os.rename(aside, target)  # also replaces an empty folder
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_json(file: Path, tree: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_table(file: Path, keys: np.ndarray, weights: np.ndarray) -> None:

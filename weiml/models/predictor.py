@@ -14,7 +14,8 @@ import numpy as np
 from weiml.errors import DataError
 from weiml.features import Batch, FeatureEncoder
 from weiml.models.base import Model, Rows
-from weiml.models.folder import ModelFolder
+from weiml.models.calibration import FittedCalibration
+from weiml.models.folder import ModelFolder, check_calibration
 from weiml.ps import Delta, KeyIndex
 
 __all__ = ["DENSE_VECTOR", "Predictor"]
@@ -27,6 +28,17 @@ class Predictor:
     """A model with its rows, in process. Not thread-safe: one caller at a time.
 
     A key that no table holds counts as zeros, so an id never seen in training changes nothing.
+
+    Args:
+        model: with its dense part.
+        tables: (keys uint64 (n,), weights float32 (n, dim)) by name.
+        encoder: the one that the model's batches were made by.
+        calibration: what scores are mapped by; deltas leave it as it is.
+        snapshot: id of the saved model.
+        sequence: of the parameter server, that the rows are as of.
+
+    Raises:
+        DataError: the calibration is of other tasks than the model.
     """
 
     def __init__(
@@ -35,10 +47,14 @@ class Predictor:
         tables: Mapping[str, tuple[np.ndarray, np.ndarray]],
         *,
         encoder: FeatureEncoder | None = None,
+        calibration: FittedCalibration | None = None,
         snapshot: str = "unsaved",
         sequence: int = 0,
     ) -> None:
+        check_calibration(calibration, model.tasks)
         self.model = model
+        self.calibration = calibration
+        """What scores are mapped by; None where they are the model's own."""
         self._encoder = encoder
         self._snapshot = snapshot
         self._sequence = sequence
@@ -62,9 +78,30 @@ class Predictor:
             saved.model(),
             saved.tables(),
             encoder=saved.encoder(),
+            calibration=saved.calibration(),
             snapshot=saved.snapshot,
             sequence=saved.sequence,
         )
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.model.name
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """See `Model.tasks`."""
+        return self.model.tasks
+
+    @property
+    def main_task(self) -> int:
+        """See `Model.main_task`."""
+        return self.model.main_task
+
+    @property
+    def label_columns(self) -> tuple[int, ...]:
+        """See `Model.label_columns`."""
+        return self.model.label_columns
 
     @property
     def encoder(self) -> FeatureEncoder:
@@ -101,16 +138,18 @@ class Predictor:
     def score(self, batch: Batch) -> np.ndarray:
         """Return float32 (B,) probabilities of the main task; the batch's labels don't matter.
 
+        They are calibrated, if the model has a calibration.
         An example's score does not depend on the others in the batch, but for float32 rounding.
 
         Raises:
             DataError: the batch has other slots or dense columns than the model.
         """
-        return np.ascontiguousarray(self.score_tasks(batch)[:, self.model.main_task])
+        return np.ascontiguousarray(self.score_tasks(batch)[:, self.main_task])
 
     def score_tasks(self, batch: Batch) -> np.ndarray:
         """Return float32 (B, T) probabilities of all of ``model.tasks``; see `score`."""
-        return self.model.scores(batch, self.rows(batch))
+        scores = self.model.scores(batch, self.rows(batch))
+        return scores if self.calibration is None else self.calibration(scores)
 
     def rows(self, batch: Batch) -> dict[str, Rows]:
         """Return the rows of a batch's keys by table, as `Model.scores` takes them.

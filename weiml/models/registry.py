@@ -30,6 +30,9 @@ class ModelConfig:
     @classmethod
     def __from_config__(cls, value: Any, where: str) -> Self:
         """Build the configuration that a file or a keyword gives; see `weiml.config`."""
+        own = cls.__dataclass_fields__["name"].default
+        if own and isinstance(value, Mapping) and "name" not in value:
+            value = {"name": own, **value}  # the field's type says which model it is
         config = model_config(value, where=where)
         if not isinstance(config, cls):
             raise ConfigError(f"{where} must be a {cls.__name__}, got {config!r}")
@@ -52,10 +55,12 @@ MODELS: dict[str, str | type[Model]] = {
     "final_mlp": "weiml.models.deep.final_mlp:FinalMLP",
     "fm": "weiml.models.factorization.machine:FM",
     "gbdt_lr": "weiml.models.trees.gbdt_lr:GBDTLogisticRegression",
+    "keras_wide_deep": "weiml.models.keras.wide_deep:KerasWideDeep",
     "lr": "weiml.models.linear.logistic_regression:LogisticRegression",
     "masknet": "weiml.models.deep.masknet:MaskNet",
     "max_norm_dnn": "weiml.models.deep.max_norm_dnn:MaxNormDNN",
     "mmoe": "weiml.models.multitask.mmoe:MMoE",
+    "onnx": "weiml.models.onnx.model:OnnxModel",
     "ple": "weiml.models.multitask.ple:PLE",
     "pnn": "weiml.models.deep.pnn:PNN",
     "poly2": "weiml.models.factorization.poly2:Poly2",

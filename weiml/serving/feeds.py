@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from weiml.data import FeatureView
 from weiml.errors import ClusterError, ConfigError, DataError
-from weiml.models import Predictor
+from weiml.models import load_scorer
 from weiml.serving.app import Endpoint
 from weiml.serving.client import Client
 
@@ -81,7 +81,7 @@ def rank_feeds(
 ) -> RankedFeeds:
     """Rank, over HTTP, what users have not seen, at the start of the test period.
 
-    Every served score is compared with an offline `Predictor` on the rows of the feature view.
+    Every served score is compared with an offline scorer on the rows of the feature view.
 
     Args:
         endpoint: serves `model` at the snapshot in `folder`, with a view.
@@ -98,7 +98,7 @@ def rank_feeds(
     if endpoint.config.view is None:
         raise DataError("ranking feeds needs an endpoint with a feature view")
     view = FeatureView.load(endpoint.config.view)
-    predictor = Predictor.load(folder)
+    scorer = load_scorer(folder)
     is_test = pc.equal(examples["split"], "test")
     past, later = examples.filter(pc.invert(is_test)), examples.filter(is_test)
     timestamp = int(pc.min(later["timestamp"]).as_py())
@@ -110,7 +110,7 @@ def rank_feeds(
             served = client.rank(user, unseen, timestamp=timestamp)
             version = served.model_version
             rows = view.rows(user, served.outputs["item_id"].tolist(), timestamp)
-            offline = predictor.score(predictor.encoder.encode(rows, labels=False))
+            offline = scorer.score(scorer.encoder.encode(rows, labels=False))
             difference = max(difference, float(np.abs(served.outputs["score"] - offline).max()))
             scores += len(unseen)
             ratings = dict(
@@ -131,7 +131,7 @@ def rank_feeds(
         raise ClusterError(
             f"served scores differ from offline ones by up to {difference:.3g}, more than "
             f"tolerance = {config.tolerance:g}: does the endpoint serve {folder} at its snapshot "
-            f"(it answered as {version}, offline is {predictor.version})?"
+            f"(it answered as {version}, offline is {scorer.version})?"
         )
     return RankedFeeds(
         model=model,

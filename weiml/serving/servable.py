@@ -18,7 +18,7 @@ from weiml.config import nearest
 from weiml.data import FeatureView
 from weiml.errors import ConfigError, DataError, RequestError
 from weiml.features import Binary, Continuous, FeatureSpec, SparseBinary
-from weiml.models import Predictor
+from weiml.models import Predictor, Scorer, load_scorer
 from weiml.ps import Delta
 from weiml.serving.protocol import InferRequest, Limits, Tensor
 from weiml.serving.tensors import column_of
@@ -50,21 +50,21 @@ class Servable:
     """Models by name over one shared view; scores by the code that evaluation uses.
 
     Args:
-        predictors: a loaded `Predictor` for each model name.
+        scorers: what scores (`weiml.models.load_scorer`), for each model name.
         view: looks up what clients do not send; None if they send every raw column.
         limits: bounds of one request.
     """
 
     def __init__(
         self,
-        predictors: Mapping[str, Predictor],
+        scorers: Mapping[str, Scorer],
         view: FeatureView | None,
         *,
         limits: Limits | None = None,
     ) -> None:
-        if not predictors:
+        if not scorers:
             raise ConfigError("a servable needs at least one model, got none")
-        self._predictors = dict(predictors)
+        self._scorers = dict(scorers)
         self._view = view
         self._limits = limits or Limits()
 
@@ -83,18 +83,18 @@ class Servable:
         """
         if not isinstance(models, Mapping):
             models = {Path(models).name: models}
-        predictors = {name: Predictor.load(Path(folder)) for name, folder in models.items()}
+        scorers = {name: load_scorer(Path(folder)) for name, folder in models.items()}
         view = None if view_folder is None else FeatureView.load(Path(view_folder))
-        return cls(predictors, view, limits=limits)
+        return cls(scorers, view, limits=limits)
 
     @property
     def models(self) -> tuple[str, ...]:
         """Names of the models."""
-        return tuple(self._predictors)
+        return tuple(self._scorers)
 
     def version(self, model: str) -> str:
         """Return the version that scores now: ``"snapshot.sequence"``."""
-        return self._predictor(model).version
+        return self._scorer(model).version
 
     def score(
         self, model: str, user_id: Any, item_ids: Any, timestamp: int | None = None
@@ -145,8 +145,19 @@ class Servable:
         return scored.version, [outputs[name] for name in wanted]
 
     def apply_delta(self, model: str, delta: Delta) -> None:
-        """Replace the rows and vectors that the delta holds; the version moves with it."""
-        self._predictor(model).apply_delta(delta)
+        """Replace the rows and vectors that the delta holds; the version moves with it.
+
+        Raises:
+            RequestError: no parameter server moves the model on, as of trees.
+            DataError: the delta is of another model.
+        """
+        scorer = self._scorer(model)
+        if not isinstance(scorer, Predictor):
+            raise RequestError(
+                f"model {model!r} ({scorer.name}) takes no deltas: nothing of it is kept on a "
+                "parameter server; serve a new version"
+            )
+        scorer.apply_delta(delta)
 
     def check_events(self, events: Events) -> None:
         """Find out whether `observe` can take events, before they go to all replicas.
@@ -169,13 +180,13 @@ class Servable:
             return
         user = self._view.users.ids()[0].as_py()
         items = self._view.items.ids()[:8].to_pylist()
-        for model in self._predictors:
+        for model in self._scorers:
             self.rank(model, user, items)
 
     def describe(self, model: str) -> dict[str, Any]:
         """Return the protocol's metadata of a model: its inputs and outputs."""
-        predictor = self._predictor(model)
-        spec = predictor.encoder.spec
+        scorer = self._scorer(model)
+        spec = scorer.encoder.spec
         inputs = [
             {"name": spec.group, "datatype": "INT64", "shape": [1]},
             {"name": spec.item, "datatype": "INT64", "shape": [-1]},
@@ -190,15 +201,15 @@ class Servable:
         ]
         return {
             "name": model,
-            "versions": [predictor.version],
+            "versions": [scorer.version],
             "platform": "weiml",
             "inputs": inputs,
             "outputs": outputs,
         }
 
     def _score(self, model: str, inputs: Mapping[str, Tensor]) -> Scores:
-        predictor = self._predictor(model)
-        encoder = predictor.encoder
+        scorer = self._scorer(model)
+        encoder = scorer.encoder
         table = self._rows(encoder.spec, inputs)
         try:
             batch = encoder.encode(table, labels=False)
@@ -208,9 +219,9 @@ class Servable:
         if "title" in table.column_names:
             titles = np.array(table["title"].to_pylist(), dtype=object)
         return Scores(
-            version=predictor.version,
+            version=scorer.version,
             item_ids=inputs[encoder.spec.item].data,
-            scores=predictor.score(batch),
+            scores=scorer.score(batch),
             titles=titles,
         )
 
@@ -287,10 +298,10 @@ class Servable:
             )
         return items
 
-    def _predictor(self, model: str) -> Predictor:
-        if model not in self._predictors:
-            raise RequestError(f"no model {model!r}{nearest(model, self._predictors)}")
-        return self._predictors[model]
+    def _scorer(self, model: str) -> Scorer:
+        if model not in self._scorers:
+            raise RequestError(f"no model {model!r}{nearest(model, self._scorers)}")
+        return self._scorers[model]
 
 
 def _best(scored: Scores, top_k: int | None) -> Ranking:

@@ -21,9 +21,11 @@ class Progress(NamedTuple):
     """Within the epoch, of each worker."""
     steps: int
     examples_per_second: float
-    """Of all workers, over the last steps."""
+    """Of all workers, over the epoch so far."""
     loss: float
     """Mean loss over the epoch so far."""
+    lr_factor: float = 1.0
+    """What the schedule multiplies the dense part's learning rate by in the next step."""
     global_step: int = 0
     """Steps that all workers took together since the run's beginning, checkpoints gone on from
     included."""
@@ -47,6 +49,9 @@ class Callback:
 
     def on_start(self, steps: int) -> None:
         """A run begins, or goes on, that has `steps` steps a worker in all."""
+
+    def on_resume(self, step: int, folder: Path) -> None:
+        """The run goes on behind `step` steps a worker, from the checkpoint in `folder`."""
 
     def on_progress(self, at: Progress) -> bool | None:
         """Some steps were taken; true ends the run as if this were its last epoch's end."""

@@ -21,11 +21,11 @@ import numpy as np
 from weiml.errors import ConfigError, DataError
 from weiml.ps import ParameterServer
 
-__all__ = ["Checkpoint", "Checkpoints"]
+__all__ = ["FREE_KNOBS", "Checkpoint", "Checkpoints"]
 
 _NAME = re.compile(r"step-(\d{8,})")
 _FORMAT = 1
-_FREE = {
+FREE_KNOBS = {
     "cpus_per_worker",
     "checkpoint_steps",
     "epochs",
@@ -152,7 +152,7 @@ class Checkpoints:
         if found is None:
             return None
         theirs = found.run["config"]
-        names = {*theirs, *config} - _FREE
+        names = {*theirs, *config} - FREE_KNOBS
         other = sorted(name for name in names if theirs.get(name) != config.get(name))
         if other:
             raise ConfigError(

@@ -65,7 +65,8 @@ class TrainConfig:
     early_stopping_patience: int = 1
     """Epochs without a better validation metric after which training stops; 0 never stops. The
     best epoch is kept either way."""
-    early_stopping_metric: Literal["log_loss", "auc"] = "log_loss"
+    early_stopping_metric: Literal["log_loss", "auc", "accuracy"] = "log_loss"
+    """Of the validation set; accuracy is for models of classes, which have no AUC."""
     explosion: float = 20.0
     """Training stops when three steps in a row have a mean loss above this times the mean of those
     before; 0: only when a loss is not finite."""

@@ -55,6 +55,8 @@ class OnlineTrainer:
         self.model.scale_dense_lr(dense_lr_scale)
         self.version = saved.version
         """Of the model that learning began with."""
+        self.calibration = saved.calibration()
+        """What scores are mapped by; learning leaves it as it is."""
         self._encoder = saved.encoder()
         self._server = server
         server.load(str(saved.server_state))
@@ -76,7 +78,10 @@ class OnlineTrainer:
             distinct, positions = unique_keys(keys)
             weights = pulled(self._client, self._client.pull(name, distinct))
             rows[name] = Rows(weights, positions)
-        return np.ascontiguousarray(self.model.scores(batch, rows)[:, self.model.main_task])
+        scores = self.model.scores(batch, rows)
+        if self.calibration is not None:
+            scores = self.calibration(scores)
+        return np.ascontiguousarray(scores[:, self.model.main_task])
 
     def learn(self, batch: Batch) -> dict[str, float]:
         """Take one step and wait until the server has it.
@@ -104,7 +109,14 @@ class OnlineTrainer:
     def save(self, folder: str | Path, *, about: dict[str, Any] | None = None) -> ModelFolder:
         """Save the model as it is now to a new folder."""
         self._pull_dense()
-        return save_model(folder, self.model, self._server, encoder=self._encoder, about=about)
+        return save_model(
+            folder,
+            self.model,
+            self._server,
+            encoder=self._encoder,
+            calibration=self.calibration,
+            about=about,
+        )
 
     def _pull_dense(self) -> np.ndarray | None:
         if not self._has_dense:

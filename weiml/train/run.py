@@ -86,6 +86,8 @@ class Run:
         self.best_epoch = 0
         self.steps = 0
         """Taken by each worker."""
+        self.stopped = ""
+        """Why the run ended before its last epoch; "" if it did not."""
         self._traced = traced
         self._best_value: float | None = None
         self._columns = Columns(slots=train.slots, dense_names=train.dense_names)
@@ -94,7 +96,6 @@ class Run:
         self._epoch = 0
         self._done = 0  # steps of the epoch
         self._sums = [0, 0.0, 0.0, 0.0]  # of the epoch: examples, weight, loss, seconds
-        self._stopped = False
         self._broken_off = False  # in the middle of an epoch
         self._uncounted = 0  # ticks that the server had counted more than there are steps
         self._written = -1  # the step of the last checkpoint
@@ -141,13 +142,15 @@ class Run:
         self.group.execute(work.start_worker, spec)
         if checkpoint is not None:
             self._restore(checkpoint)
+            for callback in self.callbacks:
+                callback.on_resume(self.steps, checkpoint.path)
         self._uncounted = self.server.status()["global_step"] - self.global_step
         for callback in self.callbacks:
             callback.on_start(self.total_steps)
 
     def go(self) -> None:
         """Run to the end: all epochs, or fewer if validation or a callback says so."""
-        while self._epoch < self.config.epochs and not self._stopped:
+        while self._epoch < self.config.epochs and not self.stopped:
             self._train_epoch()
             self._end_epoch()
         self._finish()
@@ -155,14 +158,9 @@ class Run:
     def _train_epoch(self) -> None:
         config = self.config
         steps = self._steps_of(self._epoch)
-        losses = tuple(
-            float(entry[f"validation_{config.early_stopping_metric}"]) * self._sign
-            for entry in self.history
-            if self.validation is not None
-        )
         before = self.steps - self._done
-        self.group.execute(_start_epoch, self._epoch, self._done, before, losses)
-        while self._done < steps and not self._stopped:
+        self.group.execute(_start_epoch, self._epoch, self._done, before, self._losses)
+        while self._done < steps and not self.stopped:
             begun = time.perf_counter()
             count = min(config.progress_steps, steps - self._done)
             every = config.checkpoint_steps
@@ -173,7 +171,7 @@ class Run:
             self.steps += count
             self._count(chunks, time.perf_counter() - begun, steps)
             at_checkpoint = self.checkpoints and every and self.steps % every == 0
-            if at_checkpoint and self._done < steps and not self._stopped:
+            if at_checkpoint and self._done < steps and not self.stopped:
                 self._checkpoint()
         if self._done < steps and self.checkpoints is not None:
             self._checkpoint()  # a callback ended the run: it can go on from here
@@ -205,13 +203,15 @@ class Run:
             self.config.epochs,
             self._done,
             steps,
-            examples / seconds,
+            self._sums[0] / self._sums[3],
             _ratio(self._sums[2], self._sums[1]),
+            self.config.lr_schedule.factor(self.steps, self.total_steps, self._losses),
             self.global_step,
             tuple(self._global_steps(chunk.numbers) for chunk in chunks),
         )
         for callback in self.callbacks:
-            self._stopped |= bool(callback.on_progress(at))
+            if callback.on_progress(at):
+                self.stopped = _asked(callback)
 
     def _global_steps(self, numbers: np.ndarray) -> np.ndarray:
         """Return what the server's numbers are in this run; 0, a lost one, stays."""
@@ -233,7 +233,7 @@ class Run:
         if self.validation is not None:
             metrics, _ = evaluate_model(predictor, self.validation)
             entry |= {f"validation_{name}": value for name, value in metrics.items()}
-            better = self._is_better(metrics[self.config.early_stopping_metric])
+            better = self._is_better(metrics.get(self.config.early_stopping_metric, math.nan))
         entry["best"] = better
         self.history.append(entry)
         if better:
@@ -241,16 +241,32 @@ class Run:
         self._epoch += 1
         self._done = 0
         self._sums = [0, 0.0, 0.0, 0.0]
-        self._stopped |= self._is_patient_no_more()
+        self._lose_patience()
         for callback in self.callbacks:
-            self._stopped |= bool(callback.on_epoch(entry))
+            if callback.on_epoch(entry):
+                self.stopped = self.stopped or _asked(callback)
         if self.checkpoints is not None and not self._broken_off:
             self._checkpoint()
             self.checkpoints.forget_bests_but(self.best_epoch)
 
-    def _is_patient_no_more(self) -> bool:
+    def _lose_patience(self) -> None:
+        """Stop if the best epoch is long ago, and there are more to come."""
         patience = self.config.early_stopping_patience
-        return bool(patience) and self._epoch - self.best_epoch >= patience
+        waited = self._epoch - self.best_epoch
+        if patience and waited >= patience and self._epoch < self.config.epochs:
+            self.stopped = self.stopped or (
+                f"validation {self.config.early_stopping_metric} was no better than in epoch "
+                f"{self.best_epoch} for early_stopping_patience = {patience} epoch"
+                f"{'s' if patience > 1 else ''}"
+            )
+
+    @property
+    def _losses(self) -> tuple[float, ...]:
+        """The validation metric after each epoch, less being better."""
+        if self.validation is None:
+            return ()
+        name = f"validation_{self.config.early_stopping_metric}"
+        return tuple(float(entry[name]) * self._sign for entry in self.history)
 
     def _finish(self) -> None:
         """Let the workers leave, and give a server that stays open the best epoch's rows."""
@@ -332,7 +348,8 @@ class Run:
         self._sums = list(run["sums"])
         self.history, self.curve = list(run["history"]), list(run["curve"])
         self.best_epoch, self._best_value = run["best_epoch"], run["best_value"]
-        self._stopped = self._is_patient_no_more() and not self._done
+        if not self._done:
+            self._lose_patience()
         self._written = self.steps
         if self.best_epoch:
             assert self.checkpoints is not None
@@ -362,6 +379,10 @@ def _start_epoch(
     context: Any, epoch: int, done: int, steps_before: int, losses: tuple[float, ...]
 ) -> None:
     work.start_epoch(context, epoch, done=done, steps_before=steps_before, losses=losses)
+
+
+def _asked(callback: Callback) -> str:
+    return f"{type(callback).__name__} asked for it"
 
 
 def _ratio(total: float, weight: float) -> float:

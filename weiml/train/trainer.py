@@ -53,6 +53,8 @@ class TrainResult:
     """How many steps each worker took."""
     version: str
     config: TrainConfig
+    stopped: str = ""
+    """Why it ended before its last epoch; "" if it did not."""
     _files: Any = field(repr=False)
 
     @property
@@ -173,8 +175,10 @@ class Trainer:
                     break
                 except (ClusterError, ParameterServerError) as error:
                     failures += 1
-                    if kept is None or not kept.latest() or failures > self.config.max_restarts:
+                    if kept is None or failures > self.config.max_restarts:
                         raise
+                    if self._server is not None and kept.latest() is None:
+                        raise  # nobody knows any more what the server held at first
                     for callback in told:
                         callback.on_restart(error)
                     if self._server is not None:
@@ -192,6 +196,7 @@ class Trainer:
             steps=run.steps,
             version=best.version,
             config=self.config,
+            stopped=run.stopped,
             _files=files,
         )
 
@@ -286,8 +291,11 @@ def _check_sets(train: BatchDataset, validation: BatchDataset | None, config: Tr
             f"training set {train.folder} has {train.num_examples} examples for "
             f"num_workers = {config.num_workers}"
         )
+    tasks = getattr(config.model_config, "tasks", ())
+    train.check_tasks(tasks, f"model {config.model_config.name!r}")
     if validation is None:
         return
+    validation.check_tasks(tasks, f"model {config.model_config.name!r}")
     if validation.num_examples == 0:
         raise DataError(f"validation set {validation.folder} is empty; leave it out, or fill it")
     if (train.slots, train.dense_names) != (validation.slots, validation.dense_names):
@@ -302,5 +310,8 @@ def _last_good(checkpoints: Checkpoints | None, root: str | Path | None) -> str:
     """Say what a run that diverged can go back to."""
     found = None if checkpoints is None or root is None else checkpoints.latest()
     if found is None:
-        return "There is no checkpoint to go back to: give fit(checkpoints=...) a folder"
+        return (
+            "There is no checkpoint to go back to: give fit(checkpoints=...), or weiml train "
+            "--checkpoints, a folder"
+        )
     return f"The last good checkpoint is {found.path}, at step {found.run['steps']}"

@@ -9,7 +9,7 @@ is whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
+from weiml.config import nearest
 from weiml.data.batches.columns import check_columns
 from weiml.data.batches.gather import Gatherer
 from weiml.data.batches.rebatch import rebatch
@@ -129,6 +130,40 @@ class BatchDataset:
         return tuple(self._manifest["dense_names"])
 
     @property
+    def num_labels(self) -> int:
+        """How many labels an example has."""
+        known = self._manifest.get("labels")  # sets of format 1 may lack it
+        return self._like.labels.shape[1] if known is None else int(known)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the labels, in the order of the batches' columns; () if they were not kept."""
+        return tuple(self._manifest.get("label_names", ()))
+
+    def check_tasks(self, tasks: Sequence[str], whose: str) -> None:
+        """Make sure that several tasks are the labels of these names, in this order.
+
+        Raises:
+            DataError: they are not. Where no names were kept, only the number is compared.
+        """
+        if len(tasks) < 2 or not self.num_examples:
+            return
+        if not self.label_names and len(tasks) == self.num_labels:
+            return
+        if tuple(tasks) != self.label_names:
+            named = f"{list(self.label_names)}" if self.label_names else f"{self.num_labels}"
+            raise DataError(
+                f"{whose} has the tasks {list(tasks)}, {self.folder} the labels {named}: name the "
+                f"tasks as the labels, in their order{self._nearest_label(tasks)}"
+            )
+
+    def _nearest_label(self, tasks: Sequence[str]) -> str:
+        unknown = [task for task in tasks if task not in self.label_names]
+        if not unknown or not self.label_names:
+            return ""
+        return f"; no label is called {unknown[0]!r}{nearest(unknown[0], self.label_names)}"
+
+    @property
     def counts(self) -> dict[str, int]:
         """Counted when written: ``keys`` (with repeats) and ``positives`` (by the first label)."""
         return dict(self._manifest["counts"])
@@ -189,10 +224,11 @@ class BatchDataset:
             ConfigError: an argument is out of range.
         """
         share = self._share(batch_size, worker, num_workers, split)
+        per_run = self._per_run(shuffle_parts)
         if seed is None:
             return rebatch(self._ordered(share), batch_size, drop_last)
         order = np.random.SeedSequence((seed, epoch))
-        runs = self._runs(share, order, self._per_run(shuffle_parts))
+        runs = self._runs(share, order, per_run)
         return rebatch(self._shuffled(runs, batch_size), batch_size, drop_last)
 
     def locate(
@@ -313,8 +349,9 @@ class BatchDataset:
 
 def _check_manifest(manifest: dict[str, Any]) -> None:
     """Raise ValueError, KeyError or TypeError unless all is there that is used later."""
-    for name in ("slots", "dense_names"):
-        if not all(isinstance(column, str) for column in manifest[name]):
+    for name in ("slots", "dense_names", "label_names"):
+        columns = manifest.get(name, []) if name == "label_names" else manifest[name]
+        if not all(isinstance(column, str) for column in columns):
             raise ValueError(f"{name!r} holds other things than names")
     dict(manifest["counts"])
     parts = manifest["parts"]

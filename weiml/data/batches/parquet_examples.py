@@ -118,6 +118,6 @@ class ParquetExamples(InOrder):
         if spec.preparation is not None:
             wanted = [name for name in wanted if name not in spec.preparation.outputs]
             wanted += spec.preparation.inputs
-        wanted += [spec.label] if self.labels else []
+        wanted += spec.label_names if self.labels else ()
         wanted += [n for n in (spec.group, spec.item, spec.time) if n in schema.names]
         return list(dict.fromkeys(wanted))

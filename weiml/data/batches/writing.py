@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def write_batches(
     *,
     encoder: FeatureEncoder | None = None,
     names: KeyNames | None = None,
+    label_names: Sequence[str] | None = None,
     examples_per_part: int = 1 << 16,
     packed: bool = False,
 ) -> BatchDataset:
@@ -42,13 +43,16 @@ def write_batches(
         encoder: kept beside the data, for whoever trains on it.
         names: kept beside the data: what its keys stand for. They may be collected while the
             batches are made, and are read after the last one.
+        label_names: of the columns of labels; by default those of the encoder's spec, where it has
+            as many.
         examples_per_part: also the unit of reading and of shuffling.
         packed: keep dense numbers, such as pixels, as bytes: a quarter of the room. Readers make
             float32 of them again.
 
     Raises:
         DataError: there is no batch, their columns differ, the folder is not empty or cannot be
-            made, or a dense number to be packed is no whole number from 0 to 255.
+            made, a dense number to be packed is no whole number from 0 to 255, or there are not as
+            many `label_names` as labels.
     """
     if examples_per_part < 1:
         raise ConfigError(f"examples_per_part must be at least 1, got {examples_per_part}")
@@ -56,7 +60,7 @@ def write_batches(
     aside = folder_aside(target)
     try:
         manifest = write_parts(batches, aside, examples_per_part, packed=packed)
-        return publish(aside, target, manifest, encoder, names)
+        return publish(aside, target, manifest, encoder, names, label_names)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -86,16 +90,24 @@ def publish(
     manifest: dict[str, Any],
     encoder: FeatureEncoder | None,
     names: KeyNames | None,
+    label_names: Sequence[str] | None = None,
 ) -> BatchDataset:
     """Give a folder of parts its manifest and its name, and open it.
 
     Raises:
-        DataError: something of that name has appeared meanwhile.
+        DataError: something of that name has appeared meanwhile, or there are not as many names as
+            labels.
     """
     if encoder is not None:
         encoder.save(aside / ENCODER)
         manifest["spec"] = encoder.spec.to_mapping()
         manifest["features"] = _feature_ids(encoder.spec)
+    if label_names is None and encoder is not None:
+        kept = encoder.spec.label_names
+        label_names = kept if len(kept) == manifest["labels"] else None
+    if label_names is not None:
+        _check_label_names(label_names, manifest)
+        manifest["label_names"] = list(label_names)
     if names is not None:
         names.save(aside / NAMES)
     (aside / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -131,7 +143,7 @@ def write_parts(
             {"file": path.name, "examples": batch.num_examples, "bytes": path.stat().st_size}
         )
         totals["keys"] += int(batch.keys.size)
-        totals["positives"] += int(np.count_nonzero(batch.labels[:, :1]))
+        totals["positives"] += int(np.count_nonzero(np.nan_to_num(batch.labels[:, :1])))
     if last is None:
         raise DataError("a dataset needs at least one batch, if only to know its columns")
     return {
@@ -143,6 +155,15 @@ def write_parts(
         "counts": totals,
         "parts": parts,
     }
+
+
+def _check_label_names(names: Sequence[str], manifest: dict[str, Any]) -> None:
+    count = manifest["labels"]
+    if len(set(names)) < len(names) or (manifest["num_examples"] and len(names) != count):
+        raise DataError(
+            f"label_names must name {count} labels, each another, got {list(names)}; they stand in "
+            "the order of the batches' columns"
+        )
 
 
 def _feature_ids(spec: FeatureSpec) -> list[dict[str, str]]:

@@ -7,29 +7,16 @@ from typing import NamedTuple
 
 import torch
 
+from weiml.models.deep.shape import InputShape
+
 __all__ = ["Inputs", "NetworkShape"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkShape:
-    """What a network is built for. Its layers draw from `generator` in training."""
+class NetworkShape(InputShape):
+    """What a torch network is built for. Its layers draw from `generator` in training."""
 
-    slots: tuple[str, ...]
-    """S slots with a pooled embedding each."""
-    row_dim: int
-    """Numbers of an embedding row: d."""
-    dense_names: tuple[str, ...]
-    """D dense columns."""
-    sequences: tuple[str, ...]
-    """Q of the slots, whose keys' rows are also given one by one, in their order."""
-    max_length: int
-    """L, the longest of them."""
     generator: torch.Generator
-
-    @property
-    def num_inputs(self) -> int:
-        """Columns of `Inputs.flat`: S·d + D."""
-        return len(self.slots) * self.row_dim + len(self.dense_names)
 
 
 class Inputs(NamedTuple):
@@ -49,7 +36,8 @@ class Inputs(NamedTuple):
     def embeddings(self) -> torch.Tensor:
         """(B, S, d), a view."""
         wide = len(self.shape.slots) * self.shape.row_dim
-        return self.flat[:, :wide].reshape(len(self.flat), -1, self.shape.row_dim)
+        # The sizes that are known are told, not the batch's: exported graphs keep it free.
+        return torch.unflatten(self.flat[:, :wide], 1, (len(self.shape.slots), self.shape.row_dim))
 
     @property
     def dense(self) -> torch.Tensor:

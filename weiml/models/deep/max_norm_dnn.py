@@ -24,13 +24,13 @@ from torch import nn
 from weiml.errors import ConfigError
 from weiml.features import Batch
 from weiml.models.base import Columns
-from weiml.models.deep.base import EMBEDDING, starts_of
 from weiml.models.deep.cells import Cells
 from weiml.models.deep.config import DeepConfig
 from weiml.models.deep.inputs import Inputs, NetworkShape
 from weiml.models.deep.layers import MLP, Activation, activation
 from weiml.models.deep.max_norm_kernels import max_norm_gradients, max_norm_sums, raise_maxima
 from weiml.models.deep.row_sums import RowSums
+from weiml.models.deep.sparse import EMBEDDING, starts_of
 from weiml.models.fetch import Fetch, Lookup
 from weiml.models.registry import register_model
 from weiml.ps import Client, Maximum, TableConfig

@@ -6,7 +6,7 @@ Gradients are averaged, pushed and saved without a copy per layer. It knows torc
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -14,8 +14,16 @@ import torch
 from torch import nn
 
 from weiml.errors import ConfigError, DataError
+from weiml.models.deep.network_config import NetworkConfig
 
-__all__ = ["DenseOptimizer", "Network", "Precision", "torch_threads"]
+__all__ = [
+    "DenseOptimizer",
+    "Network",
+    "Precision",
+    "draws_of",
+    "make_network",
+    "torch_threads",
+]
 
 DenseOptimizer = Literal["adam", "adagrad", "sgd"]
 Precision = Literal["float32", "bfloat16"]
@@ -51,6 +59,7 @@ class Network:
         clip_norm: longest gradient that is stepped along; 0: any.
         precision: of products and activations; parameters and sums stay float32.
         device: where the module computes.
+        threads: that steps are taken with.
     """
 
     def __init__(
@@ -65,7 +74,9 @@ class Network:
         clip_norm: float = 0.0,
         precision: Precision = "float32",
         device: str = "cpu",
+        threads: int = 1,
     ) -> None:
+        self._threads = threads
         self.module = module.to(device)
         self.device = torch.device(device)
         self._generator = generator
@@ -113,7 +124,8 @@ class Network:
         if self._clip_norm:
             along = along * min(1.0, self._clip_norm / max(float(along.norm()), 1e-12))
         self._trained.grad = along
-        self._optimizer.step()
+        with torch_threads(self._threads):
+            self._optimizer.step()
         self._trained.grad = None
         self.forget()
 
@@ -174,6 +186,38 @@ class Network:
     def set_generator_state(self, state: np.ndarray) -> None:
         """Set what `generator_state` gave."""
         self._generator.set_state(torch.from_numpy(np.array(state)))
+
+
+def draws_of(seed: int, rank: int) -> torch.Generator:
+    """Return what a worker's training draws from."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + rank + 1)
+
+
+def make_network(
+    build: Callable[[], nn.Module],
+    generator: torch.Generator,
+    config: NetworkConfig,
+    *,
+    seed: int,
+    threads: int,
+    device: str,
+) -> Network:
+    """Build a network, whose first parameters depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = build()
+    return Network(
+        module,
+        generator,
+        optimizer=config.optimizer,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        clip_norm=config.clip_norm,
+        precision=config.precision,
+        device=device,
+        threads=threads,
+    )
 
 
 def _floats(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -5,51 +5,27 @@ Subclasses make `network` and find gradients; how these travel and are applied i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-import torch
-from torch import nn
 
 from weiml.models.base import Model
-from weiml.models.deep.network import Network, torch_threads
+from weiml.models.deep.contract import DenseNetwork
 from weiml.models.deep.network_config import NetworkConfig
 
 __all__ = ["NetworkModel"]
 
 
 class NetworkModel(Model):
-    """A model whose dense part is one `Network`. Subclasses set `network` when they are made."""
+    """A model whose dense part is one `DenseNetwork`; subclasses set it when they are made."""
 
     config_class: ClassVar[type[NetworkConfig]] = NetworkConfig
     config: NetworkConfig
     has_dense = True
-    network: Network
+    network: DenseNetwork
     _weight = 0.0
     """Of all examples since the last `apply_dense`."""
-
-    def _drawn_from(self) -> torch.Generator:
-        """Return what training draws from: of this worker's own seed."""
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + self.rank + 1)
-
-    def _make_network(self, build: Callable[[], nn.Module], generator: torch.Generator) -> Network:
-        """Build the network, whose parameters depend on the model's seed alone."""
-        config = self.config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            module = build()
-        return Network(
-            module,
-            generator,
-            optimizer=config.optimizer,
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            momentum=config.momentum,
-            clip_norm=config.clip_norm,
-            precision=config.precision,
-            device=self.device,
-        )
 
     def dense_gradient(self) -> np.ndarray | None:
         """See `Model.dense_gradient`."""
@@ -58,7 +34,7 @@ class NetworkModel(Model):
     def apply_dense(self, mean: np.ndarray) -> None:
         """See `Model.apply_dense`."""
         self._weight = 0.0
-        with self.stages.timed("compute"), torch_threads(self.threads):
+        with self.stages.timed("compute"):
             if mean[-1] > 0:
                 self.network.apply(mean[:-1] / mean[-1])
             else:  # examples without weight: even a step along 0 would move by momentum

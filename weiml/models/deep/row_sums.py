@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from weiml.errors import ConfigError
 from weiml.models.base import Columns
-from weiml.models.deep.base import EMBEDDING, DeepModel, Learned
-from weiml.models.deep.inputs import NetworkShape
+from weiml.models.deep.base import DeepModel
+from weiml.models.deep.shape import InputShape
+from weiml.models.deep.sparse import EMBEDDING, Learned
 from weiml.models.fetch import Lookup
 
 __all__ = ["RowSums"]
@@ -56,14 +56,13 @@ class RowSums(DeepModel):
         `gradients` float32 (B, F + D) are those of what `_sum_rows` wrote, and of the dense.
         """
 
-    def _network_shape(self, generator: torch.Generator) -> NetworkShape:
-        return NetworkShape(
+    def _input_shape(self) -> InputShape:
+        return InputShape(
             slots=("all",),
             row_dim=self.num_sums,
             dense_names=self.columns.dense_names,
             sequences=(),
             max_length=self.config.max_length,
-            generator=generator,
         )
 
     def _embedding_gradients(self, learned: Learned) -> np.ndarray:

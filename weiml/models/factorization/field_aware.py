@@ -19,10 +19,10 @@ from torch import nn
 
 from weiml.errors import ConfigError
 from weiml.models.base import Columns
-from weiml.models.deep.base import EMBEDDING
 from weiml.models.deep.config import DeepConfig
 from weiml.models.deep.inputs import Inputs, NetworkShape
 from weiml.models.deep.row_sums import RowSums
+from weiml.models.deep.sparse import EMBEDDING
 from weiml.models.factorization.kernels import field_gradients, field_pairs
 from weiml.models.fetch import Lookup
 from weiml.models.registry import register_model

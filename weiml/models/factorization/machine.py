@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from weiml.models.deep.base import EMBEDDING
 from weiml.models.deep.config import DeepConfig
 from weiml.models.deep.inputs import Inputs, NetworkShape
 from weiml.models.deep.row_sums import RowSums
+from weiml.models.deep.sparse import EMBEDDING
 from weiml.models.factorization.kernels import square_gradients, square_sums
 from weiml.models.fetch import Lookup
 from weiml.models.registry import register_model

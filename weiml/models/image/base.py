@@ -20,7 +20,7 @@ from torch import nn
 from weiml.errors import ConfigError, DataError
 from weiml.features import Batch
 from weiml.models.base import Columns, Rows, StepResult
-from weiml.models.deep.network import torch_threads
+from weiml.models.deep.network import Network, draws_of, make_network, torch_threads
 from weiml.models.deep.network_model import NetworkModel
 from weiml.models.fetch import Fetch, Prepared
 from weiml.models.image.config import ImageConfig
@@ -41,12 +41,20 @@ class ImageModel(NetworkModel):
     config_class: ClassVar[type[ImageConfig]] = ImageConfig
     config: ImageConfig
     scores_kind = "classes"
+    network: Network
 
     def __init__(self, config: Any, columns: Columns, **options: Any) -> None:
         super().__init__(config, columns, **options)
         self._check_columns()
-        self._generator = self._drawn_from()
-        self.network = self._make_network(lambda: self.build(self._generator), self._generator)
+        self._generator = draws_of(self.seed, self.rank)
+        self.network = make_network(
+            lambda: self.build(self._generator),
+            self._generator,
+            self.config,
+            seed=self.seed,
+            threads=self.threads,
+            device=self.device,
+        )
 
     @abstractmethod
     def build(self, generator: torch.Generator) -> nn.Module:

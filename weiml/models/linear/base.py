@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numba
 import numpy as np
 
+from weiml.errors import DataError
 from weiml.features import Batch, Cross, CrossGroups, with_crosses
 from weiml.features.spec import check_crosses
 from weiml.hashing import hash_key
@@ -159,7 +160,7 @@ class LinearModel(Model):
             batch.dense,
             batch.values,
             _starts(batch),
-            np.ascontiguousarray(batch.labels[:, 0]),
+            _labels(batch),
             batch.weights,
             *self.config.optimizer.scalars,
             self.hinge,
@@ -198,6 +199,22 @@ class LinearModel(Model):
         starts = _starts(batch)
         own = starts + np.arange(len(batch) + 1) * len(self._own_keys)
         return own, np.asarray(_with_own_values(batch.dense, batch.values, starts))
+
+
+def _labels(batch: Batch) -> np.ndarray:
+    """Return the first label of each example, float32 (B,).
+
+    Raises:
+        DataError: one is missing.
+    """
+    labels = np.ascontiguousarray(batch.labels[:, 0])
+    missing = int(np.count_nonzero(np.isnan(labels)))
+    if missing:
+        raise DataError(
+            f"{missing} of {len(batch)} examples lack the first label, which linear models learn: "
+            "leave these out, or take a model of several tasks"
+        )
+    return labels
 
 
 def _starts(batch: Batch) -> np.ndarray:

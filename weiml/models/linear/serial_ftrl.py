@@ -134,7 +134,7 @@ def ftrl_pass(
 
 
 def settling_count(alpha: float, num_workers: int) -> float:
-    """Return h of `joint_differences`: measured (docs/models.md), not derived."""
+    """Return h of `joint_differences`: measured (docs/models/lr.md), not derived."""
     return max(_SETTLING / (alpha * num_workers**1.5), _FEWEST)
 
 

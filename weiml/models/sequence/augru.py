@@ -33,7 +33,7 @@ class AUGRU(nn.Module):
     def forward(self, x: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
         """Return the last state (B, m) of x (B, L, n) and attention (B, L); 0 holds the state."""
         gates = self.inputs(x)
-        h = gates.new_zeros(len(x), self.states.in_features)
+        h = torch.zeros_like(gates[:, 0, : self.states.in_features])
         for given, a in zip(gates.unbind(1), attention.unsqueeze(2).unbind(1), strict=True):
             update, reset, candidate = given.chunk(3, 1)
             own_update, own_reset, own = self.states(h).chunk(3, 1)

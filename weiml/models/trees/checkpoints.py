@@ -33,6 +33,11 @@ class TreeCheckpoints:
     def __str__(self) -> str:
         return str(self.folder)
 
+    @property
+    def done(self) -> int:
+        """The rounds of the newest one, 0 without any."""
+        return max(self._rounds(), default=0)
+
     def newest(self) -> GBDT | None:
         """Return the newest checkpoint, None if there is none.
 

@@ -41,7 +41,7 @@ class GBDT:
         p = sigmoid(Σ_t value_t(leaf of x in tree t))
 
     (Friedman, "Greedy function approximation: a gradient boosting machine", Annals of Statistics,
-    2001; Ke et al., "LightGBM", NIPS 2017.) It is scored like `weiml.models.Predictor`.
+    2001; Ke et al., "LightGBM", NIPS 2017.) It is a `weiml.models.Scorer`.
 
     Args:
         columns: how batches become a matrix.
@@ -73,6 +73,26 @@ class GBDT:
             )
 
     @property
+    def name(self) -> str:
+        """``gbdt``."""
+        return _NAME
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Trees learn one label."""
+        return ("label",)
+
+    @property
+    def main_task(self) -> int:
+        """The only one."""
+        return 0
+
+    @property
+    def label_columns(self) -> tuple[int, ...]:
+        """The first."""
+        return (0,)
+
+    @property
     def num_trees(self) -> int:
         """How many trees there are."""
         return len(self.trees)
@@ -88,7 +108,7 @@ class GBDT:
             raise DataError("this model has no encoder; pass one to GBDTTrainer")
         return self._encoder
 
-    @property
+    @cached_property  # each request asks for it
     def snapshot(self) -> str:
         """Id of the content, 12 hexadecimal digits."""
         return _snapshot(self._parts)
@@ -112,6 +132,10 @@ class GBDT:
             DataError: the batch has other slots or dense columns than the model.
         """
         return (1 / (1 + np.exp(-np.clip(self.log_odds(batch), -700, 700)))).astype(np.float32)
+
+    def score_tasks(self, batch: Batch) -> np.ndarray:
+        """Return float32 (B, 1), `score` as the column of the one task."""
+        return self.score(batch)[:, None]
 
     def log_odds(self, batch: Batch) -> np.ndarray:
         """Return float64 (B,), to the bit what LightGBM gives for the same matrix."""
@@ -219,7 +243,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if name != _NAME or form != _FORMAT:
         raise DataError(
             f"{path} holds a model {name!r} of format {form}, expected {_NAME!r} of {_FORMAT}; "
-            "other models are read by weiml.models.Predictor"
+            "weiml.models.load_scorer reads both"
         )
     return manifest
 

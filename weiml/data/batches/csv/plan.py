@@ -77,8 +77,10 @@ class ColumnPlan:
                 )
             self._need(kinds, feature.name, _KINDS[type(feature)])
         if labels:
-            self._need(kinds, spec.label, fields.NUMBER)
-            required.add(spec.label)
+            for name in spec.label_names:
+                self._need(kinds, name, fields.NUMBER)
+            if len(spec.label_names) == 1:  # of several, one may be missing
+                required.add(spec.label)
         if spec.time in kinds:
             self._need(kinds, spec.time, fields.INTEGER)
             required.add(spec.time)

@@ -37,7 +37,8 @@ class CsvExamples(InOrder):
 
     Fields are hashed and read where they stand; the batches are those that the encoder makes of the
     same columns in a table (text for categories and text, float64 for numbers). An empty field is
-    missing, quoted or not. The columns of the label and of the time must not be empty. A flag is
+    missing, quoted or not. The columns of the label (of several labels, each may be missing) and of
+    the time must not be empty. A flag is
     ``0``, ``1``, ``true`` or ``false``. Categories and text that are not UTF-8 make a row bad;
     columns that are skipped may hold anything.
 
@@ -167,12 +168,13 @@ class CsvExamples(InOrder):
             elif not isinstance(feature, Continuous):
                 column = self._column(feature, parsed)
                 slots[feature.name] = read_slot(pa.table({feature.name: column}), feature)
-        labels = parsed.numbers[spec.label].astype(np.float32)[:, None] if self.labels else None
+        names = spec.label_names if self.labels else ()
+        labels = [parsed.numbers[name].astype(np.float32) for name in names]
         return RawColumns(
             num_examples=parsed.rows.size,
             slots=slots,
             numbers=parsed.numbers,
-            labels=labels,
+            labels=np.column_stack(labels) if labels else None,
             groups=parsed.keys.get(spec.group),
             items=parsed.keys.get(spec.item),
             times=parsed.integers.get(spec.time),

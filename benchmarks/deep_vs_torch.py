@@ -1,0 +1,156 @@
+"""Wide & Deep: weiml in process and through Ray, a careful PyTorch loop, DeepCTR-Torch.
+
+    python -m benchmarks.deep_vs_torch [--quick] [--examples 409600]
+
+26 slots of 100,000 ids each, embeddings of 16, 13 numbers, layers of 256, 128 and 64, batches of
+4,096, all cores. weiml looks 64-bit keys up in hash tables that grow; the others index arrays of a
+size told beforehand. All read examples that are in memory (weiml: in the system's cache).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from benchmarks.deep_data import Examples, make_examples
+from benchmarks.deep_peers import BATCH, DIM, HIDDEN, DeepCTR, PlainTorch
+from benchmarks.harness import Case, interleaved, run
+from weiml.cluster import start_ray
+from weiml.data import BatchDataset
+from weiml.models import Predictor, WideDeepConfig, log_loss
+from weiml.ps import Adagrad
+from weiml.train import StreamTrainer, TrainConfig, make_server, score_dataset
+
+HELD_OUT = 40_960
+ROUNDS = 5
+MOST_LOSS = 0.003  # log-losses closer than this are called equal: seeds differ by as much
+
+
+def configure(precision: str, **values: Any) -> TrainConfig:
+    """Return weiml's configuration."""
+    model = WideDeepConfig(
+        embedding_dim=DIM,
+        hidden=HIDDEN,
+        precision=precision,  # type: ignore[arg-type]
+        embedding=Adagrad(lr=0.02, initial_sum=1e-6),
+        linear=Adagrad(lr=0.02, initial_sum=1e-6),
+        multiplicity="sum",
+    )
+    return TrainConfig(model=model, batch_size=BATCH, progress_steps=1000, seed=1, **values)
+
+
+@dataclass
+class Ours:
+    """weiml's pass over a data set; the server keeps what was learned."""
+
+    trainer: StreamTrainer
+    data: BatchDataset
+
+    def __call__(self) -> None:
+        """Pass over the examples once."""
+        self.result = self.trainer.fit(self.data)
+
+    def log_loss(self, examples: Examples) -> float:
+        """Score examples by the model as it would be served."""
+        with tempfile.TemporaryDirectory() as folder:
+            predictor = Predictor.load(self.trainer.save(f"{folder}/model").path)
+        return log_loss(examples.labels, score_dataset(predictor, examples.batch()))
+
+    @property
+    def stages(self) -> str:
+        """Where the last pass spent its time."""
+        seconds = self.result.seconds
+        shares = sorted(self.result.stages.items(), key=lambda item: -item[1])
+        return ", ".join(f"{name} {100 * s / seconds:.0f} %" for name, s in shares)
+
+
+def compare(
+    case: str, ours: Ours, peer: str, theirs: Any, held_out: Examples, goal: float, **about: Any
+) -> Case:
+    """Measure both after a first pass each, whose models are scored on held-out examples."""
+    theirs_data = about["theirs_data"]
+    ours()
+    theirs()
+    losses = ours.log_loss(held_out), theirs.log_loss(held_out)
+    contestants: dict[str, Callable[[], object]] = {"ours": ours, "theirs": theirs}
+    seconds = interleaved(contestants, about["rounds"])
+    value = ours.data.num_examples / seconds["ours"]
+    peer_value = theirs_data / seconds["theirs"]
+    equal = losses[0] <= losses[1] + MOST_LOSS
+    return Case(
+        case=case,
+        value=value,
+        unit="examples/s",
+        peer=peer,
+        peer_value=peer_value,
+        goal=f"≥ {goal:g} × at equal held-out log-loss",
+        holds=value >= goal * peer_value and equal,
+        quality=f"held-out log-loss after one pass {losses[0]:.4f}, peer {losses[1]:.4f}; "
+        f"stages: {ours.stages}",
+        regime=about["regime"],
+        n=about["rounds"],
+    )
+
+
+def cases(quick: bool, examples: int) -> Iterator[Case]:
+    """Compare in process at both precisions, then through Ray."""
+    count = min(examples, 20 * BATCH) if quick else examples
+    rounds = 2 if quick else ROUNDS
+    drawn = make_examples(count + HELD_OUT)
+    train, held_out = drawn.part(0, count), drawn.part(count, count + HELD_OUT)
+    regime = (
+        f"{count:,} examples, Zipf-Mandelbrot ids, batches of {BATCH}, warm tables of up to 2.6 M "
+        "rows, passes after the first"
+    )
+    common = {"rounds": rounds, "theirs_data": count, "regime": regime}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        data = train.write(folder / "train")
+        for precision in ("float32", "bfloat16"):
+            config = configure(precision, num_shards=2)
+            with make_server(config) as server:
+                ours = Ours(StreamTrainer(config, server), data)
+                peer = PlainTorch(train, half=precision == "bfloat16")
+                case = f"Wide & Deep in {precision}, in process"
+                name = f"PyTorch loop in {precision}"
+                yield compare(case, ours, name, peer, held_out, 1.6, **common)
+        part = train.part(0, 10 * BATCH)
+        config = configure("float32", num_shards=2)
+        with make_server(config) as server:
+            ours = Ours(StreamTrainer(config, server), part.write(folder / "part"))
+            few = {**common, "theirs_data": len(part), "rounds": min(rounds, 3)}
+            few["regime"] = regime.replace(f"{count:,}", f"{len(part):,}")
+            yield compare(
+                "Wide & Deep in float32, in process, small set",
+                ours,
+                "DeepCTR-Torch",
+                DeepCTR(part),
+                held_out,
+                10.0,
+                **few,
+            )
+        start_ray(num_cpus=2)
+        stack.callback(ray.shutdown)
+        for precision in ("float32", "bfloat16"):
+            config = configure(precision, transport="ray", cpus_per_worker=1, threads=2)
+            with make_server(config) as server:
+                ours = Ours(StreamTrainer(config, server), data)
+                peer = PlainTorch(train, half=precision == "bfloat16")
+                case = f"Wide & Deep in {precision}, through Ray, 1 shard and 1 worker"
+                name = f"PyTorch loop in {precision}, one process"
+                yield compare(case, ours, name, peer, held_out, 0.8, **common)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    run("deep_vs_torch", cases, examples=100 * BATCH)
+
+
+if __name__ == "__main__":
+    main()
