@@ -30,7 +30,7 @@ def test_all_models_are_listed_with_what_they_are_and_a_page() -> None:
     )
     assert listed["din"]["about"].startswith("Deep Interest Network")
     assert listed["din"]["doc"] == "docs/models/din.md"
-    assert listed["gbdt_lr"]["doc"] == "docs/models/gbdt-lr.md"
+    assert listed["gbdt_lr"]["doc"] == "docs/models/gbdt_lr.md"
 
 
 def test_listing_loads_no_torch() -> None:

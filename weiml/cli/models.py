@@ -83,8 +83,8 @@ def _about(name: str) -> str:
 def _page(name: str) -> str | None:
     """Return the model's page, as from the project's root; None where the pages are not here."""
     root = Path(weiml.__file__).parent.parent
-    pages = [f"docs/models/{spelt}.md" for spelt in (name, name.replace("_", "-"))]
-    return next((page for page in (*pages, _GENERAL) if (root / page).exists()), None)
+    pages = (f"docs/models/{name}.md", _GENERAL)
+    return next((page for page in pages if (root / page).exists()), None)
 
 
 def _config_class(name: str) -> type[Any]:

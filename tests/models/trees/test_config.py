@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from weiml.config import load_config
+from weiml.config import from_mapping
 from weiml.errors import ConfigError
 from weiml.models.trees import GBDTConfig
 
@@ -45,4 +46,6 @@ def test_later_segments_draw_by_other_seeds() -> None:
 
 
 def test_the_recipe_of_the_repository_is_read(root: Path) -> None:
-    assert load_config(GBDTConfig, root / "configs/models/gbdt.toml").rounds > 1
+    tree = tomllib.loads((root / "configs/models/gbdt.toml").read_text())["model"]
+    assert tree.pop("name") == "gbdt"
+    assert from_mapping(GBDTConfig, tree).rounds > 1
