@@ -89,6 +89,16 @@ def test_workers_that_die_too_often_end_the_run(
     assert len(kill.restarts) == 1
 
 
+def test_what_cannot_begin_is_not_tried_again(
+    sets: Sets, ray_session: None, tmp_path: Path
+) -> None:
+    kill = Kill([], [], seed=0)
+    many = config("ray", num_workers=64, cpus_per_worker=1, timeout_s=5.0)
+    with pytest.raises(ClusterError, match="64"):
+        Trainer(many).fit(sets.train, callbacks=[kill], checkpoints=tmp_path / "run")
+    assert not kill.restarts
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_servers_change_no_bit(

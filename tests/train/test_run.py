@@ -87,8 +87,19 @@ def test_checkpoints_of_other_runs_are_refused(sets: Sets, tmp_path: Path) -> No
     Trainer(config("lr", epochs=1)).fit(sets.train, checkpoints=tmp_path / "run")
     with pytest.raises(ConfigError, match=r"are of another run: batch_size differ \(100 there, 50"):
         Trainer(config("lr", batch_size=50)).fit(sets.train, checkpoints=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"run: threads differ \(1 there, 2 here\)"):
+        Trainer(config("lr", threads=2)).fit(sets.train, checkpoints=tmp_path / "run")
     with pytest.raises(ConfigError, match="training set of 2000 examples, this one has 600"):
         Trainer(config("lr", epochs=1)).fit(sets.validation, checkpoints=tmp_path / "run")
+
+
+def test_more_epochs_stretch_some_schedules(sets: Sets, tmp_path: Path) -> None:
+    falling = {"lr_schedule": {"name": "cosine"}}
+    Trainer(config("wide_deep", epochs=1, **falling)).fit(sets.train, checkpoints=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"epochs differ \(1 there, 2 here\)"):
+        Trainer(config("wide_deep", epochs=2, **falling)).fit(
+            sets.train, checkpoints=tmp_path / "run"
+        )
 
 
 def test_only_whole_and_few_checkpoints_are_kept(sets: Sets, tmp_path: Path) -> None:

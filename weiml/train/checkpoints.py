@@ -12,16 +12,18 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from weiml.config import to_mapping
 from weiml.errors import ConfigError, DataError
 from weiml.ps import ParameterServer
+from weiml.train.config import TrainConfig
 
-__all__ = ["FREE_KNOBS", "Checkpoint", "Checkpoints"]
+__all__ = ["FREE_KNOBS", "Checkpoint", "Checkpoints", "bits_of"]
 
 _NAME = re.compile(r"step-(\d{8,})")
 _FORMAT = 1
@@ -37,6 +39,12 @@ FREE_KNOBS = {
     "transport",
 }
 """Knobs that may differ when a run goes on: they change no bit of its steps."""
+_STRETCHED = {"cosine", "linear", "stairs"}  # schedules for which the number of epochs does
+
+
+def bits_of(config: TrainConfig) -> dict[str, Any]:
+    """Return a configuration as plain data, with the number of threads that it comes to here."""
+    return to_mapping(replace(config, threads=config.threads_of_worker))
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,9 @@ class Checkpoints:
         if found is None:
             return None
         theirs = found.run["config"]
-        names = {*theirs, *config} - FREE_KNOBS
+        stretched = config.get("lr_schedule", {}).get("name") in _STRETCHED
+        free = FREE_KNOBS - ({"epochs"} if stretched else set())
+        names = {*theirs, *config} - free
         other = sorted(name for name in names if theirs.get(name) != config.get(name))
         if other:
             raise ConfigError(

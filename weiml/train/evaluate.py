@@ -78,6 +78,10 @@ def evaluate_model(
     scorer: Scorer, dataset: BatchDataset | Batch, *, batch_size: int = _BATCH_SIZE
 ) -> tuple[dict[str, float], np.ndarray]:
     """Return (`Evaluation.metrics`, main task's scores float32 (n,)); see `evaluate_tasks_of`."""
+    if isinstance(scorer, Predictor) and scorer.model.scores_kind == "classes":
+        # Not by way of a table of all examples: their images need not fit into memory.
+        metrics, scores = evaluate_class_model(scorer, dataset)
+        return metrics, scores.argmax(1).astype(np.float32)
     found = evaluate_tasks_of(scorer, dataset, batch_size=batch_size)
     return found.metrics, np.ascontiguousarray(found.scores[:, found.main_task])
 

@@ -33,7 +33,7 @@ from weiml.models import (
 from weiml.ps import Cut, ParameterServer
 from weiml.train import worker as work
 from weiml.train.callbacks import Callback, Progress
-from weiml.train.checkpoints import Checkpoint, Checkpoints
+from weiml.train.checkpoints import Checkpoint, Checkpoints, bits_of
 from weiml.train.config import TrainConfig
 from weiml.train.evaluate import evaluate_model
 
@@ -324,7 +324,7 @@ class Run:
         if self.steps == self._written and self._done:
             return
         run = {
-            "config": to_mapping(self.config),
+            "config": bits_of(self.config),
             "examples": self.train.num_examples,
             "epoch": self._epoch,
             "done": self._done,

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from weiml.cluster import ray_running
-from weiml.config import to_mapping
 from weiml.data import BatchDataset
 from weiml.errors import ClusterError, ConfigError, DataError, DivergedError, ParameterServerError
 from weiml.features import FeatureEncoder
@@ -24,7 +23,7 @@ from weiml.group import Group, LocalGroup, WorkerGroup
 from weiml.models import ModelFolder, Predictor, model_class
 from weiml.ps import EmbeddedParameterServer, ParameterServer
 from weiml.train.callbacks import Callback, OnProgress, ProgressCallback
-from weiml.train.checkpoints import Checkpoints
+from weiml.train.checkpoints import Checkpoints, bits_of
 from weiml.train.config import TrainConfig
 from weiml.train.run import Run
 from weiml.train.trace import write_trace
@@ -119,6 +118,7 @@ class Trainer:
         self.config = config
         self._encoder = encoder
         self._server = server
+        self._begun = False  # whether workers of this run have been at work
         if server is not None and server.config.num_workers != config.num_workers:
             raise ConfigError(
                 f"the parameter server has num_workers = {server.config.num_workers} in its clock, "
@@ -148,8 +148,9 @@ class Trainer:
             progress: called every `progress_steps` steps.
             callbacks: told of what happens; they may end the run.
             checkpoints: folder of checkpoints, of this run alone. If it holds some, the run goes on
-                from the newest, to the bit under BSP. Without one, a run on Ray keeps temporary
-                ones, to go on when workers or servers die.
+                from the newest, to the bit under BSP. Where the cluster has several machines, all
+                of them must see it. Without one, a run on Ray with `checkpoint_steps` keeps
+                temporary ones. With either, it goes on when workers or servers die.
             trace: file to write the stages of all steps to, as a trace that Perfetto and
                 chrome://tracing show.
 
@@ -166,6 +167,7 @@ class Trainer:
         told = [*callbacks, *([] if progress is None else [OnProgress(progress)])]
         kept = self._checkpoints(checkpoints, folder)
         failures = 0
+        self._begun = False
         with ExitStack() as stack:
             if self._server is None and self.config.transport == "ray":
                 stack.enter_context(ray_running())
@@ -175,8 +177,8 @@ class Trainer:
                     break
                 except (ClusterError, ParameterServerError) as error:
                     failures += 1
-                    if kept is None or failures > self.config.max_restarts:
-                        raise
+                    if kept is None or not self._begun or failures > self.config.max_restarts:
+                        raise  # what could not even begin will not by itself
                     if self._server is not None and kept.latest() is None:
                         raise  # nobody knows any more what the server held at first
                     for callback in told:
@@ -221,7 +223,7 @@ class Trainer:
         config = self.config
         checkpoint = None
         if checkpoints is not None:
-            checkpoint = checkpoints.latest_of(to_mapping(config), train.num_examples)
+            checkpoint = checkpoints.latest_of(bits_of(config), train.num_examples)
         with ExitStack() as stack:
             server = self._server or stack.enter_context(make_server(config))
             embedded = isinstance(server, EmbeddedParameterServer)
@@ -239,6 +241,7 @@ class Trainer:
                 traced=traced,
             )
             run.start(checkpoint)
+            self._begun = True
             run.go()
         return run
 
