@@ -34,11 +34,19 @@ class BreakOff(Callback):
 
     def __init__(self, reports: int) -> None:
         self._left = reports
+        self.resumed: list[int] = []
+
+    def on_resume(self, step: int, folder: Path) -> None:
+        self.resumed.append(step)
 
     def on_progress(self, at: Progress) -> None:
         self._left -= 1
         if not self._left:
             raise KeyboardInterrupt
+
+
+def whole_epochs(result: TrainResult) -> set[int]:
+    return {entry["steps"] for entry in result.history}
 
 
 def content(result: TrainResult, sets: Sets) -> tuple[Any, ...]:
@@ -57,16 +65,26 @@ def test_a_run_that_was_broken_off_goes_on_to_the_bit(
 ) -> None:
     settings = config(model, num_workers=workers, first_batch_size=30)
     whole = Trainer(settings).fit(sets.train, sets.validation)
-    breaks = np.random.default_rng(len(model) + workers).integers(1, 12, 2)
+    breaks = np.random.default_rng(len(model) + workers).integers(3, 10, 2)
+    resumed: list[int] = []
     for reports in breaks.tolist():
+        breaking = BreakOff(reports)
         with contextlib.suppress(KeyboardInterrupt):
             Trainer(settings).fit(
                 sets.train,
                 sets.validation,
                 checkpoints=tmp_path / "run",
-                callbacks=[BreakOff(reports)],
+                callbacks=[breaking],
             )
-    again = Trainer(settings).fit(sets.train, sets.validation, checkpoints=tmp_path / "run")
+        resumed += breaking.resumed
+    last = BreakOff(0)
+    again = Trainer(settings).fit(
+        sets.train, sets.validation, checkpoints=tmp_path / "run", callbacks=[last]
+    )
+    resumed += last.resumed
+    assert len(resumed) == 2
+    assert all(step % 4 == 0 or step in whole_epochs(whole) for step in resumed)
+    assert any(step not in whole_epochs(whole) for step in resumed)  # in the middle of one
     assert content(again, sets) == content(whole, sets)
     assert again.version.split(".")[0] == whole.version.split(".")[0]
 
