@@ -1,6 +1,6 @@
 """Wide & Deep: weiml in process and through Ray, a careful PyTorch loop, DeepCTR-Torch.
 
-    python -m benchmarks.deep_vs_torch [--quick] [--examples 409600]
+    python -m benchmarks.deep_vs_torch [--quick] [--examples 491520]
 
 26 slots of 100,000 ids each, embeddings of 16, 13 numbers, layers of 256, 128 and 64, batches of
 4,096, all cores. weiml looks 64-bit keys up in hash tables that grow; the others index arrays of a
@@ -9,6 +9,7 @@ size told beforehand. All read examples that are in memory (weiml: in the system
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -99,57 +100,63 @@ def compare(
 
 
 def cases(quick: bool, examples: int) -> Iterator[Case]:
-    """Compare in process at both precisions, then through Ray."""
+    """Compare in process at both precisions and with both laws of ids, then through Ray."""
     count = min(examples, 20 * BATCH) if quick else examples
-    rounds = 2 if quick else ROUNDS
-    drawn = make_examples(count + HELD_OUT)
-    train, held_out = drawn.part(0, count), drawn.part(count, count + HELD_OUT)
-    regime = (
-        f"{count:,} examples, Zipf-Mandelbrot ids, batches of {BATCH}, warm tables of up to 2.6 M "
-        "rows, passes after the first"
-    )
-    common = {"rounds": rounds, "theirs_data": count, "regime": regime}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        data = train.write(folder / "train")
-        for precision in ("float32", "bfloat16"):
-            config = configure(precision, num_shards=2)
-            with make_server(config) as server:
-                ours = Ours(StreamTrainer(config, server), data)
-                peer = PlainTorch(train, half=precision == "bfloat16")
-                case = f"Wide & Deep in {precision}, in process"
-                name = f"PyTorch loop in {precision}"
-                yield compare(case, ours, name, peer, held_out, 1.6, **common)
-        part = train.part(0, 10 * BATCH)
-        config = configure("float32", num_shards=2)
-        with make_server(config) as server:
-            ours = Ours(StreamTrainer(config, server), part.write(folder / "part"))
-            few = {**common, "theirs_data": len(part), "rounds": min(rounds, 3)}
-            few["regime"] = regime.replace(f"{count:,}", f"{len(part):,}")
-            yield compare(
-                "Wide & Deep in float32, in process, small set",
-                ours,
-                "DeepCTR-Torch",
-                DeepCTR(part),
-                held_out,
-                10.0,
-                **few,
+        for law in ("Zipf-Mandelbrot", "uniform"):
+            drawn = make_examples(count + HELD_OUT, uniform=law == "uniform")
+            train, held_out = drawn.part(0, count), drawn.part(count, count + HELD_OUT)
+            data = train.write(folder / law)
+            common = {
+                "rounds": 2 if quick else ROUNDS,
+                "theirs_data": count,
+                "regime": f"{count:,} examples, {law} ids, batches of {BATCH}, warm tables of up "
+                "to 2.6 M rows, passes after the first",
+            }
+            for precision in ("float32", "bfloat16"):
+                config = configure(precision)
+                with make_server(config) as server:
+                    ours = Ours(StreamTrainer(config, server), data)
+                    peer = PlainTorch(train, half=precision == "bfloat16")
+                    case = f"Wide & Deep in {precision}, in process, {law} ids"
+                    name = f"PyTorch loop in {precision}"
+                    yield compare(case, ours, name, peer, held_out, 1.6, **common)
+            if law == "Zipf-Mandelbrot":
+                yield from _others(train, data, held_out, **common)
+
+
+def _others(
+    train: Examples, data: BatchDataset, held_out: Examples, **common: Any
+) -> Iterator[Case]:
+    """Compare with DeepCTR-Torch, and through Ray with the PyTorch loop in one process."""
+    config = configure("float32")
+    with make_server(config) as server:
+        ours = Ours(StreamTrainer(config, server), data)
+        few = {**common, "rounds": min(common["rounds"], 3)}
+        case = "Wide & Deep in float32, in process"
+        yield compare(case, ours, "DeepCTR-Torch", DeepCTR(train), held_out, 10.0, **few)
+    start_ray(num_cpus=2)
+    try:
+        for precision, staleness in itertools.product(("float32", "bfloat16"), (0, 1)):
+            threads = 2 if precision == "float32" else 1
+            config = configure(
+                precision, transport="ray", cpus_per_worker=1, threads=threads, staleness=staleness
             )
-        start_ray(num_cpus=2)
-        stack.callback(ray.shutdown)
-        for precision in ("float32", "bfloat16"):
-            config = configure(precision, transport="ray", cpus_per_worker=1, threads=2)
+            clock = "SSP(1)" if staleness else "BSP"
             with make_server(config) as server:
                 ours = Ours(StreamTrainer(config, server), data)
                 peer = PlainTorch(train, half=precision == "bfloat16")
-                case = f"Wide & Deep in {precision}, through Ray, 1 shard and 1 worker"
+                case = f"Wide & Deep in {precision}, through Ray, 1 shard and 1 worker, {clock}"
                 name = f"PyTorch loop in {precision}, one process"
                 yield compare(case, ours, name, peer, held_out, 0.8, **common)
+    finally:
+        ray.shutdown()
 
 
 def main() -> None:
     """Run the benchmark."""
-    run("deep_vs_torch", cases, examples=100 * BATCH)
+    run("deep_vs_torch", cases, examples=120 * BATCH)
 
 
 if __name__ == "__main__":

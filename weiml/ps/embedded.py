@@ -6,6 +6,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import numpy as np
+
 from weiml.errors import ParameterServerError
 from weiml.ps.base import GroupConfig
 from weiml.ps.functions.registry import load_function_modules
@@ -19,6 +21,7 @@ from weiml.ps.transport import ShardGoneError, Transport
 __all__ = ["EmbeddedParameterServer", "EmbeddedTransport"]
 
 T = TypeVar("T")
+_FEW_ROWS = 65_536  # of a shard; on two cores, waking a thread costs more than it saves below
 
 
 class _Lane:
@@ -31,10 +34,17 @@ class _Lane:
         name = f"shard-{index}"
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name) if threaded else None
         self._last: Future[None] | None = None
+        self._rows = 0
 
-    def run(self, work: Callable[[], None]) -> None:
-        """Run `work`, which raises nothing, behind all that was given before."""
-        if self._pool is None:
+    def run(self, work: Callable[[], None], rows: int | None = None) -> None:
+        """Run `work`, which raises nothing, behind all that was given before.
+
+        It is about that many rows (None: as many as what came before); a few are not worth waking
+        a thread for.
+        """
+        self._rows = self._rows if rows is None else rows
+        rests = self._last is None or self._last.done()
+        if self._pool is None or (rests and self._rows < _FEW_ROWS):
             work()
         else:
             self._last = self._pool.submit(work)
@@ -62,7 +72,8 @@ class _Answer:
         self._error: Exception | None = None
         self._waits_for: str | None = None
         self._open = True
-        lane.run(self._arrive)
+        sizes = [len(array) for array in arguments if isinstance(array, np.ndarray) and array.ndim]
+        lane.run(self._arrive, max(sizes, default=None))
 
     def _arrive(self) -> None:
         try:

@@ -21,6 +21,7 @@ from weiml.models.deep.config import DeepConfig
 from weiml.models.deep.fields import Fields
 from weiml.models.deep.inputs import Inputs, NetworkShape
 from weiml.models.deep.layers import MLP, he_linear
+from weiml.models.deep.linear import Linear
 from weiml.models.deep.sizes import check_sizes
 from weiml.models.registry import register_model
 
@@ -68,7 +69,7 @@ class FieldAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.scale = (num_heads / num_outputs) ** 0.5 if scaled else 1.0
-        self.project = nn.Linear(num_inputs, 4 * num_outputs, bias=False)
+        self.project = Linear(num_inputs, 4 * num_outputs, bias=False)
         bound = (6.0 / (num_inputs + num_outputs)) ** 0.5  # Glorot's, of each of the four alone
         nn.init.uniform_(self.project.weight, -bound, bound)
 

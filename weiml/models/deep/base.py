@@ -9,6 +9,7 @@ says how its module is built.
 from __future__ import annotations
 
 import contextlib
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -97,6 +98,10 @@ class DeepModel(SparseModel):
         )
         assert flat is not None
         return Inputs(flat, linear, sequences, mask, self.shape)
+
+    def _is_finite(self, array: np.ndarray) -> bool:
+        with torch_threads(self.threads):
+            return math.isfinite(torch.from_numpy(array).sum().item())
 
     def _empty(self, *shape: int) -> np.ndarray:
         return np.asarray(torch.empty(shape).numpy())  # aligned as torch's kernels like it

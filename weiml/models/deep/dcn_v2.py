@@ -22,6 +22,7 @@ from weiml.models.deep.base import DeepModel
 from weiml.models.deep.config import DeepConfig
 from weiml.models.deep.inputs import Inputs, NetworkShape
 from weiml.models.deep.layers import MLP, he_linear
+from weiml.models.deep.linear import Linear
 from weiml.models.deep.sizes import check_sizes
 from weiml.models.registry import register_model
 
@@ -65,7 +66,7 @@ class LowRankCross(nn.Module):
 
     def __init__(self, size: int, rank: int) -> None:
         super().__init__()
-        self.down = nn.Linear(size, rank, bias=False)
+        self.down = Linear(size, rank, bias=False)
         nn.init.xavier_uniform_(self.down.weight)
         self.up = he_linear(rank, size, relu=False)
 
@@ -84,10 +85,10 @@ class MixtureCross(nn.Module):
     def __init__(self, size: int, rank: int, experts: int) -> None:
         super().__init__()
         self.experts = experts
-        self.down = nn.Linear(size, experts * rank, bias=False)
+        self.down = Linear(size, experts * rank, bias=False)
         self.middle = nn.Parameter(torch.empty(experts, rank, rank))
         self.gate = he_linear(size, experts, relu=False)
-        self.up = nn.Linear(experts * rank, size)
+        self.up = Linear(experts * rank, size)
         bound = (6.0 / (size + rank)) ** 0.5  # Glorot's, of each expert alone
         for part, limit in (
             (self.down.weight, bound),

@@ -23,6 +23,7 @@ from weiml.models.deep.config import DeepConfig
 from weiml.models.deep.fields import Fields, pairs
 from weiml.models.deep.inputs import Inputs, NetworkShape
 from weiml.models.deep.layers import MLP
+from weiml.models.deep.linear import Linear
 from weiml.models.deep.sizes import check_sizes
 from weiml.models.registry import register_model
 
@@ -56,8 +57,8 @@ class SENet(nn.Module):
     def __init__(self, num_fields: int, reduction: int) -> None:
         super().__init__()
         reduced = max(1, num_fields // reduction)
-        self.squeeze = nn.Linear(num_fields, reduced, bias=False)
-        self.excite = nn.Linear(reduced, num_fields, bias=False)
+        self.squeeze = Linear(num_fields, reduced, bias=False)
+        self.excite = Linear(reduced, num_fields, bias=False)
         nn.init.xavier_uniform_(self.squeeze.weight)
         nn.init.xavier_uniform_(self.excite.weight)
 

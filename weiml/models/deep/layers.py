@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from weiml.models.deep.linear import Linear
+
 __all__ = ["MLP", "Activation", "Dropout", "activation", "he_linear"]
 
 Activation = Literal["relu", "prelu", "sigmoid", "tanh", "gelu", "none"]
@@ -44,12 +46,12 @@ def activation(name: Activation) -> nn.Module:
     return kinds[name]()
 
 
-def he_linear(num_inputs: int, num_outputs: int, *, relu: bool = True) -> nn.Linear:
+def he_linear(num_inputs: int, num_outputs: int, *, relu: bool = True) -> Linear:
     """Return a linear layer: He's uniform weights (Glorot's gain unless a relu follows), no bias.
 
     He et al., "Delving deep into rectifiers", ICCV 2015.
     """
-    layer = nn.Linear(num_inputs, num_outputs)
+    layer = Linear(num_inputs, num_outputs)
     bound = ((6.0 if relu else 3.0) / max(num_inputs, 1)) ** 0.5
     nn.init.uniform_(layer.weight, -bound, bound)
     nn.init.zeros_(layer.bias)

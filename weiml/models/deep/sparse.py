@@ -171,7 +171,7 @@ class SparseModel(NetworkModel):
         with self.stages.timed("compute"):
             found = self._learn(batch, self._arrays(batch, lookups, rows), total)
         # Gradients may be infinite while the loss is finite still.
-        loss = found.loss if np.isfinite(found.flat.sum()) else float("nan")
+        loss = found.loss if self._is_finite(found.flat) else float("nan")
         self._learned = Learned(fetch.prepared, rows, *found[1:])
         self._weight += total
         return StepResult(len(batch), total, loss)
@@ -221,6 +221,10 @@ class SparseModel(NetworkModel):
             sequences=self._sequences,
             max_length=self.config.max_length,
         )
+
+    def _is_finite(self, array: np.ndarray) -> bool:
+        """Return whether a float32 array sums to a number."""
+        return bool(np.isfinite(array.sum()))
 
     def _empty(self, *shape: int) -> np.ndarray:
         """Return float32 memory for an input; a framework may want it aligned its own way."""
@@ -304,4 +308,4 @@ class SparseModel(NetworkModel):
 def starts_of(lookup: Lookup, num_examples: int) -> np.ndarray:
     """Return where each example's keys begin: int32 (B + 1,)."""
     num_slots = (len(lookup.offsets) - 1) // max(num_examples, 1)
-    return lookup.offsets[np.arange(num_examples + 1) * num_slots]
+    return np.ascontiguousarray(lookup.offsets[::num_slots])

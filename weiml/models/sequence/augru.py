@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from weiml.models.deep.linear import Linear
+
 __all__ = ["AUGRU"]
 
 
@@ -25,8 +27,8 @@ class AUGRU(nn.Module):
 
     def __init__(self, num_inputs: int, num_states: int) -> None:
         super().__init__()
-        self.inputs = nn.Linear(num_inputs, 3 * num_states)
-        self.states = nn.Linear(num_states, 3 * num_states, bias=False)
+        self.inputs = Linear(num_inputs, 3 * num_states)
+        self.states = Linear(num_states, 3 * num_states, bias=False)
         for parameter in self.parameters():  # as torch's own GRU
             nn.init.uniform_(parameter, -(num_states**-0.5), num_states**-0.5)
 

@@ -21,6 +21,7 @@ from weiml.errors import ConfigError
 from weiml.models.deep.base import DeepModel
 from weiml.models.deep.inputs import Inputs, NetworkShape
 from weiml.models.deep.layers import MLP, Dropout
+from weiml.models.deep.linear import Linear
 from weiml.models.registry import register_model
 from weiml.models.sequence.config import SequenceConfig
 from weiml.models.sequence.histories import Histories, History, newest_first
@@ -63,10 +64,10 @@ class TransformerBlock(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float, generator: torch.Generator) -> None:
         super().__init__()
         self._heads = heads
-        self.project = nn.Linear(width, 3 * width)
-        self.merge = nn.Linear(width, width)
+        self.project = Linear(width, 3 * width)
+        self.merge = Linear(width, width)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.LeakyReLU(), nn.Linear(4 * width, width)
+            Linear(width, 4 * width), nn.LeakyReLU(), Linear(4 * width, width)
         )
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         self.dropout = Dropout(dropout, generator)

@@ -24,6 +24,7 @@ from weiml.errors import ConfigError
 from weiml.models.deep.base import DeepModel
 from weiml.models.deep.inputs import Inputs, NetworkShape
 from weiml.models.deep.layers import MLP
+from weiml.models.deep.linear import Linear
 from weiml.models.registry import register_model
 from weiml.models.sequence.augru import AUGRU
 from weiml.models.sequence.config import SequenceConfig
@@ -57,7 +58,7 @@ class InterestEvolution(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.extract = nn.GRU(width, width, batch_first=True)
-        self.attend = nn.Linear(width, width, bias=False)
+        self.attend = Linear(width, width, bias=False)
         self.evolve = AUGRU(width, width)
 
     def forward(self, history: History) -> tuple[torch.Tensor, torch.Tensor]:
