@@ -97,6 +97,22 @@ class MLP(nn.Module):
             layers.append(he_linear(last, num_outputs, relu=False))
         self.layers = nn.Sequential(*layers)
 
+        # Runs of these layers stay in oneDNN's form, without a copy between two.
+        kinds = (Linear, nn.ReLU)
+        self._plain = len(
+            list(itertools.takewhile(lambda layer: isinstance(layer, kinds), self.layers[:-1]))
+        )
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (B, num_outputs) of x (B, num_inputs)."""
-        return torch.as_tensor(self.layers(x))
+        begun = 0
+        first = self.layers[0] if self._plain else None
+        if isinstance(first, Linear) and first.suits_onednn(x):
+            begun = self._plain
+            x = x.to_mkldnn()
+            for layer in self.layers[:begun]:
+                x = layer(x)
+            x = x.to_dense()
+        for layer in self.layers[begun:]:
+            x = layer(x)
+        return x

@@ -20,21 +20,20 @@ class Linear(nn.Linear):
     """``x W^T + b`` as `torch.nn.Linear` has it, of x (..., num_inputs)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (..., num_outputs)."""
-        if not self._by_onednn(x):
+        """Return (..., num_outputs); in oneDNN's own form if x is."""
+        if x.is_mkldnn or not self.suits_onednn(x):
             return nn.functional.linear(x, self.weight, self.bias)
-        # What `to_mkldnn` makes is a view of x with a plain layout: it copies at most once.
         product = nn.functional.linear(x.to_mkldnn(), self.weight, self.bias)
         return torch.as_tensor(product.to_dense())
 
-    def _by_onednn(self, x: torch.Tensor) -> bool:
-        """Whether there is enough to multiply, in float32, for real, and where oneDNN can."""
+    def suits_onednn(self, x: torch.Tensor) -> bool:
+        """Return whether there is enough to multiply, in float32, and where oneDNN can."""
         return (
-            x.device.type == "cpu"
+            _HAS_ONEDNN
+            and x.device.type == "cpu"
             and x.dtype == torch.float32
             and self.out_features >= _FEW_OUTPUTS
             and x.numel() >= _FEW_ROWS * self.in_features
-            and _HAS_ONEDNN
             and not torch.is_autocast_enabled("cpu")
             and not torch.onnx.is_in_onnx_export()
         )
