@@ -54,13 +54,12 @@ def measure(data: BatchDataset, settings: dict[str, Any]) -> tuple[float, dict[s
     spans = [event for event in events if event["ph"] == "X" and event["pid"] == 0]
     half = max(event["ts"] + event["dur"] for event in spans) / 2
     second = [event for event in spans if event["ts"] > half]
-    main = {event["tid"] for event in second if event["name"] == "compute"}
     ticks = sorted(event["ts"] for event in second if event["name"] == "push")
     per_step = 1 + (config.model_config.name == "wide_deep")  # the fetch ahead is a push span too
     steps = len(ticks) // per_step
     stages: dict[str, float] = defaultdict(float)
     for event in second:
-        if event["tid"] in main:
+        if event["name"] != "prepare":  # of a thread that reads ahead
             stages[event["name"]] += event["dur"] / 1e6 / steps
     entry = result.history[1]
     seconds = entry["seconds"] / (result.steps / len(result.history))

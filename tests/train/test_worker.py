@@ -17,6 +17,7 @@ from weiml.group import LocalGroup
 from weiml.models import Columns, LogisticRegressionConfig, build_model
 from weiml.ps import Client, EmbeddedParameterServer
 from weiml.train import worker as work
+from weiml.train.inputs import check_inputs, growing, growing_sizes, steps_of
 
 
 def train(
@@ -89,21 +90,21 @@ def test_stages_are_timed(sets: Sets) -> None:
 
 @given(st.integers(0, 5000), st.integers(1, 700), st.none() | st.integers(1, 900))
 def test_first_batches_grow(examples: int, batch_size: int, first: int | None) -> None:
-    sizes = work._growing_sizes(min(examples, batch_size), first)
+    sizes = growing_sizes(min(examples, batch_size), first)
     assert sum(sizes) == min(examples, batch_size)
     assert all(b <= 2 * a or a == sizes[0] for a, b in pairwise(sizes))
     if first is None or first >= batch_size:
         assert len(sizes) == 1
     elif examples >= batch_size:
         assert sizes[0] == first
-    steps = work.steps_of(examples, batch_size, first, epoch=0)
+    steps = steps_of(examples, batch_size, first, epoch=0)
     assert steps == -(-examples // batch_size) + (len(sizes) - 1 if examples else 0)
-    assert work.steps_of(examples, batch_size, first, epoch=1) == -(-examples // batch_size)
+    assert steps_of(examples, batch_size, first, epoch=1) == -(-examples // batch_size)
 
 
 def test_growing_batches_hold_the_same_examples(sets: Sets) -> None:
     plain = list(sets.train.iter_batches(300))
-    grown = list(work._growing(sets.train.iter_batches(300), 16))
+    grown = list(growing(sets.train.iter_batches(300), 16))
     assert [len(batch) for batch in grown[:6]] == [16, 16, 32, 64, 128, 44]
     assert len(grown) == len(plain) + 5
     labels, again = (np.concatenate([one.labels for one in part]) for part in (plain, grown))
@@ -113,8 +114,8 @@ def test_growing_batches_hold_the_same_examples(sets: Sets) -> None:
 def test_values_of_keys_that_are_not_finite_are_named(sets: Sets) -> None:
     batch = sets.train.read().slice(0, 9)
     values = np.ones(batch.keys.size, np.float32)
-    work.check_inputs(replace(batch, values=values), "here")
+    check_inputs(replace(batch, values=values), "here")
     S = len(batch.slots)
     values[batch.offsets[4 * S + S - 1]] = np.inf
     with pytest.raises(DataError, match=f"here: slot '{batch.slots[-1]}' holds values that are"):
-        work.check_inputs(replace(batch, values=values), "here")
+        check_inputs(replace(batch, values=values), "here")

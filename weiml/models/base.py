@@ -7,7 +7,7 @@ and in serving (rows held by a `Predictor`), so that there is one forward pass.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -188,6 +188,13 @@ class Model(ABC):
         pushes are differences. Rows pulled as weights stay one step behind the worker's own pushes
         then.
         """
+
+    def take_push(self) -> Callable[[Client], None] | None:
+        """Take what the last `compute` found for the rows; return what pushes it, in any thread.
+
+        None: it has to be pushed at once, by `push`.
+        """
+        return None
 
     def dense_gradient(self) -> np.ndarray | None:
         """Return what the dense part learned since the last `apply_dense`, float32 (P + 1,).

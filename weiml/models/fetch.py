@@ -56,6 +56,11 @@ class Fetch:
     """(keys uint64 (k,) distinct, differences float32 (k, width)) pushed by the same worker that
     the rows do not show."""
 
+    def wait(self) -> None:
+        """Wait until the rows are here."""
+        for ticket in self.tickets.values():
+            ticket.wait()
+
     def mend(self, table: str, state: np.ndarray) -> None:
         """Add what was missed to `state` float32 (m, width), the rows of the table's lookup."""
         for keys, differences in self.missed:

@@ -18,7 +18,7 @@ from weiml.features import Batch
 from weiml.models import LinearModel, Prepared, StepResult
 from weiml.ps import EmbeddedParameterServer
 from weiml.train.guard import LossGuard
-from weiml.train.worker import check_inputs
+from weiml.train.inputs import check_inputs
 
 __all__ = ["train_in_place"]
 

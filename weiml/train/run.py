@@ -36,6 +36,7 @@ from weiml.train.callbacks import Callback, Progress
 from weiml.train.checkpoints import Checkpoint, Checkpoints, bits_of
 from weiml.train.config import TrainConfig
 from weiml.train.evaluate import evaluate_model
+from weiml.train.inputs import steps_of
 
 __all__ = ["Run", "make_model"]
 
@@ -359,7 +360,7 @@ class Run:
 
     def _steps_of(self, epoch: int) -> int:
         config = self.config
-        return work.steps_of(
+        return steps_of(
             self._share, config.batch_size, config.first_batch_size, epoch, config.accumulate
         )
 

@@ -31,6 +31,7 @@ from weiml.ps import EmbeddedParameterServer, ParameterServer
 from weiml.train import worker as work
 from weiml.train.config import TrainConfig
 from weiml.train.in_place import train_in_place
+from weiml.train.inputs import steps_of
 from weiml.train.run import make_model
 from weiml.train.trainer import make_group
 
@@ -186,9 +187,7 @@ class StreamTrainer:
             dense=(model.dense_vector(), model.dense_state()),
         )
         share = examples.num_examples // config.num_workers
-        steps = work.steps_of(
-            share, config.batch_size, config.first_batch_size, 0, config.accumulate
-        )
+        steps = steps_of(share, config.batch_size, config.first_batch_size, 0, config.accumulate)
         embedded = isinstance(self._server, EmbeddedParameterServer)
         with make_group(config, embedded=embedded) as group:
             group.execute(work.start_worker, spec)

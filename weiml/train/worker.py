@@ -12,13 +12,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from weiml.data import BatchSource, read_ahead
-from weiml.errors import DataError, GradientError
-from weiml.features import Batch
+from weiml.errors import GradientError
 from weiml.group import Collective, Start, WorkerContext
 from weiml.models import (
     DENSE_VECTOR,
@@ -32,15 +32,16 @@ from weiml.models import (
     build_model,
     pulled,
 )
-from weiml.ps import Client, ParameterServer
+from weiml.ps import Client, EmbeddedParameterServer, ParameterServer, Ticket
 from weiml.ps.wire import WireConfig
 from weiml.train.guard import LossGuard, whereabouts
+from weiml.train.inputs import check_inputs, growing
+from weiml.train.outbox import Outbox
 from weiml.train.schedules import Constant, Schedule
 
 __all__ = [
     "ChunkResult",
     "WorkerSpec",
-    "check_inputs",
     "dense_part",
     "finish",
     "restore_worker",
@@ -48,7 +49,6 @@ __all__ = [
     "save_worker",
     "start_epoch",
     "start_worker",
-    "steps_of",
 ]
 
 _GUARD = "guard"
@@ -84,6 +84,17 @@ class WorkerSpec:
     traced: bool = False
     """Whether the moments of stages are kept."""
 
+    @property
+    def sends_aside(self) -> bool:
+        """Whether a step's pushes may go while the next one is computed.
+
+        Not under BSP, where the next step's rows wait for them; not in one process, whose shards
+        would take the processor from the products; not where the dense part follows them.
+        """
+        loose = self.server.config.staleness != 0
+        here = isinstance(self.server, EmbeddedParameterServer)
+        return loose and not here and not self.dense_on_servers
+
 
 class ChunkResult(NamedTuple):
     """What a worker did in a few steps."""
@@ -113,6 +124,7 @@ class _Worker:
     client: Client
     batches: Iterator[Prepared]
     guard: LossGuard
+    outbox: Outbox
     ahead: Fetch | None = None
     """The next batch, its rows asked for."""
     epoch: int = 0
@@ -143,11 +155,13 @@ def start_worker(context: WorkerContext, spec: WorkerSpec) -> None:
     if spec.dense is not None:
         model.set_dense_vector(spec.dense[0])
         model.set_dense_state(spec.dense[1])
+    client = spec.server.client(context.rank, wire=spec.wire)
     context.memory["worker"] = _Worker(
         spec=spec,
         model=model,
-        client=spec.server.client(context.rank, wire=spec.wire),
+        client=client,
         batches=iter(()),
+        outbox=Outbox(client, model.stages),
         guard=LossGuard(spec.explosion, spec.batch_size * spec.accumulate),
     )
 
@@ -182,15 +196,16 @@ def run_steps(context: WorkerContext, count: int) -> Collective:
     worker = _worker(context)
     stages = worker.model.stages
     taken = ChunkResult(0, 0, 0.0, 0.0, 0.0, 0.0, {}, [], np.zeros(0, np.int64))
-    tickets = []
+    tickets: list[Ticket] = []
     for _ in range(count):
         if not _next_is_here(worker):
             break
-        result = yield from _step(context, worker)
-        with stages.timed("tick"):
-            if worker.ahead is None:  # the epoch's last step: validation sees what was held back
-                worker.client.flush()
-            tickets.append(worker.client.tick())
+        result = yield from _step(context, worker, tickets)
+        if not worker.outbox.owes:
+            with stages.timed("tick"):
+                if worker.ahead is None:  # the epoch's end: validation sees what was held back
+                    worker.client.flush()
+                tickets.append(worker.client.tick())
         # Under BSP the others must tick before this worker may read again.
         yield None
         worker.totals += result.weight, result.loss
@@ -200,6 +215,7 @@ def run_steps(context: WorkerContext, count: int) -> Collective:
             weight=taken.weight + result.weight,
             loss=taken.loss + result.loss,
         )
+    tickets += worker.outbox.settle()
     with stages.timed("tick"):
         numbers = [worker.client.wait(ticket) for ticket in tickets]
     weight, loss = worker.totals.tolist()
@@ -218,8 +234,12 @@ def _next_is_here(worker: _Worker) -> bool:
     return worker.ahead is not None
 
 
-def _step(context: WorkerContext, worker: _Worker) -> Collective:
+def _step(context: WorkerContext, worker: _Worker, tickets: list[Ticket]) -> Collective:
     """Take one step over `accumulate` batches, the first of which is on its way.
+
+    What the step before still owes is sent beside this one's products, the next rows are asked for
+    behind it, and its tick's ticket is added to `tickets`; this step's own last push may be owed
+    likewise.
 
     Under BSP the pull for the next step waits on the servers for this worker's tick. With looser
     clocks it does not, and misses what this step pushes, as the step's own later batches do under
@@ -236,25 +256,40 @@ def _step(context: WorkerContext, worker: _Worker) -> Collective:
     first = worker.examples
     whole = StepResult(0, 0.0, 0.0)
     handle = None
+
+    def blame(error: GradientError, last: int) -> NoReturn:
+        worker.guard.diverged(str(error), model, where, _whereabouts(context, worker, first, last))
+
     for part in range(spec.accumulate):
         fetch = worker.ahead
         if fetch is None:
             break
         last = part == spec.accumulate - 1
         check_inputs(fetch.prepared.batch, f"{spec.source}, {where}")
-        worker.ahead = _fetch(worker, ahead=int(last))
         earlier = list(fetch.missed)
+        look_ahead = partial(_look_ahead, worker, ahead=int(last))
+        if worker.outbox.owes:
+            with stages.timed("pull"):
+                fetch.wait()
+            worker.outbox.start(look_ahead)
+        else:
+            look_ahead()
         result = model.compute(worker.client, fetch)
+        tickets += worker.outbox.settle()
         if not np.isfinite(result.loss):  # nothing of it reaches the servers
             worker.examples += whole.examples + result.examples
             _guard(context, worker, result, where, first)
         if before is None and (last or worker.ahead is None):
             handle = yield from _start_mean(model)  # it travels while the rows are pushed
-        try:
-            model.push(worker.client, missed_by=None if last and patient else worker.ahead)
-        except GradientError as error:
-            worker.examples += whole.examples + result.examples
-            worker.guard.diverged(str(error), model, where, _whereabouts(context, worker, first))
+        end = first + whole.examples + result.examples
+        owed = model.take_push() if last and worker.ahead is not None and spec.sends_aside else None
+        if owed is not None:
+            worker.outbox.put(owed, partial(blame, last=end))
+        else:
+            try:
+                model.push(worker.client, missed_by=None if last and patient else worker.ahead)
+            except GradientError as error:
+                blame(error, end)
         if patient and not last and worker.ahead is not None:
             # The servers hold all pushes of the step until its tick.
             worker.ahead.missed = earlier + worker.ahead.missed
@@ -333,7 +368,9 @@ def restore_worker(context: WorkerContext, states: list[dict[str, np.ndarray]]) 
 
 def finish(context: WorkerContext) -> None:
     """Leave the servers' clock."""
-    _worker(context).client.finish()
+    worker = _worker(context)
+    worker.outbox.close()
+    worker.client.finish()
 
 
 def _worker(context: WorkerContext) -> _Worker:
@@ -363,7 +400,7 @@ def _prepared(context: WorkerContext, worker: _Worker, skipped: int) -> Iterator
         num_workers=context.num_workers,
     )
     if worker.epoch == 0:
-        batches = _growing(batches, spec.first_batch_size)
+        batches = growing(batches, spec.first_batch_size)
     for batch in itertools.islice(batches, skipped):
         worker.examples += len(batch)
     for batch in batches:
@@ -372,38 +409,8 @@ def _prepared(context: WorkerContext, worker: _Worker, skipped: int) -> Iterator
         yield prepared
 
 
-def steps_of(
-    examples: int,
-    batch_size: int,
-    first_batch_size: int | None,
-    epoch: int,
-    accumulate: int = 1,
-) -> int:
-    """Return the steps in which each worker takes its `examples` of an epoch."""
-    batches = -(-examples // batch_size)
-    if epoch == 0 and examples:
-        batches += len(_growing_sizes(min(examples, batch_size), first_batch_size)) - 1
-    return -(-batches // accumulate)
-
-
-def _growing(batches: Iterator[Batch], first: int | None) -> Iterator[Batch]:
-    """Cut the first batch into growing ones."""
-    for batch in itertools.islice(batches, 1):
-        start = 0
-        for size in _growing_sizes(len(batch), first):
-            yield batch.slice(start, start + size)
-            start += size
-    yield from batches
-
-
-def _growing_sizes(whole: int, first: int | None) -> list[int]:
-    """Return ``first, first, 2 first, 4 first`` and so on, together `whole`."""
-    sizes = []
-    done = 0
-    while first is not None and max(done, first) < whole - done:
-        sizes.append(max(done, first))
-        done += sizes[-1]
-    return [*sizes, whole - done]
+def _look_ahead(worker: _Worker, *, ahead: int) -> None:
+    worker.ahead = _fetch(worker, ahead=ahead)
 
 
 def _fetch(worker: _Worker, *, ahead: int) -> Fetch | None:
@@ -416,41 +423,23 @@ def _fetch(worker: _Worker, *, ahead: int) -> Fetch | None:
         return worker.model.fetch(worker.client, prepared, ahead=ahead)
 
 
-def check_inputs(batch: Batch, where: str) -> None:
-    """Raise DataError if the batch has dense numbers or values of keys that are not finite."""
-    if batch.values is not None and not np.isfinite(batch.values).all():
-        at = int(np.argmin(np.isfinite(batch.values)))
-        slot = batch.slots[
-            (int(np.searchsorted(batch.offsets, at, "right")) - 1) % len(batch.slots)
-        ]
-        raise DataError(
-            f"{where}: slot {slot!r} holds values that are not finite; fix them where the features "
-            "are made"
-        )
-    if np.isfinite(batch.dense).all():
-        return
-    for name, column in zip(batch.dense_names, batch.dense.T, strict=True):
-        if not np.isfinite(column).all():
-            raise DataError(
-                f"{where}: dense column {name!r} holds values that are not finite; fix them where "
-                f"the features are made"
-            )
-
-
 def _guard(
     context: WorkerContext, worker: _Worker, result: StepResult, where: str, first: int
 ) -> None:
     """Stop if the step diverged whose examples end here and began with `first`."""
-    worker.guard.check(result, worker.model, where, lambda: _whereabouts(context, worker, first))
+    last = worker.examples
+    worker.guard.check(
+        result, worker.model, where, lambda: _whereabouts(context, worker, first, last)
+    )
 
 
-def _whereabouts(context: WorkerContext, worker: _Worker, first: int) -> str:
-    """Say where the examples of the step are that ends here and began with `first`."""
+def _whereabouts(context: WorkerContext, worker: _Worker, first: int, last: int) -> str:
+    """Say where the examples from `first` up to `last` of the worker's part are."""
     spec = worker.spec
     return whereabouts(
         spec.source,
         first,
-        worker.examples,
+        last,
         batch_size=spec.batch_size,
         seed=spec.seed if spec.shuffled else None,
         epoch=worker.epoch,

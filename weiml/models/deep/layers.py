@@ -97,22 +97,14 @@ class MLP(nn.Module):
             layers.append(he_linear(last, num_outputs, relu=False))
         self.layers = nn.Sequential(*layers)
 
-        # Runs of these layers stay in oneDNN's form, without a copy between two.
-        kinds = (Linear, nn.ReLU)
-        self._plain = len(
-            list(itertools.takewhile(lambda layer: isinstance(layer, kinds), self.layers[:-1]))
-        )
+        # This run of layers stays in oneDNN's form, without a copy between two.
+        plain = itertools.takewhile(lambda layer: isinstance(layer, Linear | nn.ReLU), layers[:-1])
+        self._plain = len(list(plain))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (B, num_outputs) of x (B, num_inputs)."""
-        begun = 0
         first = self.layers[0] if self._plain else None
         if isinstance(first, Linear) and first.suits_onednn(x):
-            begun = self._plain
-            x = x.to_mkldnn()
-            for layer in self.layers[:begun]:
-                x = layer(x)
-            x = x.to_dense()
-        for layer in self.layers[begun:]:
-            x = layer(x)
-        return x
+            x = self.layers[: self._plain](x.to_mkldnn()).to_dense()
+            return torch.as_tensor(self.layers[self._plain :](x))
+        return torch.as_tensor(self.layers(x))

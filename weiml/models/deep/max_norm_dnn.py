@@ -13,7 +13,7 @@ m_k is a row of a table of its own, whose optimizer keeps the maximum of what an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -116,13 +116,17 @@ class MaxNormDNN(RowSums):
         norm = TableConfig(NORM, optimizer=Maximum(), expected_rows=self.config.expected_rows)
         return (*super().tables(), norm)
 
-    def push(self, client: Client, *, missed_by: Fetch | None = None) -> None:
-        """See `Model.push`: besides the gradients, the maxima that the batch raised."""
-        super().push(client, missed_by=missed_by)
-        keys, maxima = self._grown
-        if len(keys):
-            with self.stages.timed("push"):
-                client.push(NORM, keys, maxima)
+    def take_push(self) -> Callable[[Client], None]:
+        """See `Model.take_push`: besides the gradients, the maxima that the batch raised."""
+        push, (keys, maxima) = super().take_push(), self._grown
+
+        def push_both(client: Client) -> None:
+            push(client)
+            if len(keys):
+                with self.stages.timed("push"):
+                    client.push(NORM, keys, maxima)
+
+        return push_both
 
     def _cells(self, batch: Batch) -> dict[str, Cells]:
         cells = super()._cells(batch)

@@ -9,7 +9,8 @@ loops; a framework's class says how the network is run on `Arrays` and what it l
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -178,9 +179,16 @@ class SparseModel(NetworkModel):
 
     def push(self, client: Client, *, missed_by: Fetch | None = None) -> None:
         """See `Model.push`: gradients by distinct key, to each table."""
+        self.take_push()(client)
+
+    def take_push(self) -> Callable[[Client], None]:
+        """See `Model.take_push`."""
+        assert self._learned is not None, "nothing was computed"
+        learned, self._learned = self._learned, None
+        return partial(self._push_learned, learned)
+
+    def _push_learned(self, learned: Learned, client: Client) -> None:
         with self.stages.timed("push"):
-            assert self._learned is not None, "nothing was computed"
-            learned, self._learned = self._learned, None
             lookups = learned.prepared.lookups
             self._push_rows(client, EMBEDDING, lookups, self._embedding_gradients(learned))
             if learned.linear is not None:

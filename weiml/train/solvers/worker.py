@@ -19,9 +19,9 @@ from weiml.errors import DataError
 from weiml.features import Batch, Cross, CrossGroups, with_crosses
 from weiml.group import WorkerContext
 from weiml.ps import Client, KeyIndex, ParameterServer
+from weiml.train.inputs import check_inputs
 from weiml.train.solvers.config import Loss
 from weiml.train.solvers.kernels import LOGISTIC, SQUARED_HINGE, loss_pass, square_pass
-from weiml.train.worker import check_inputs
 
 __all__ = ["DataSpec", "evaluate", "gradient_squares", "number_keys", "part_names", "read_keys"]
 
