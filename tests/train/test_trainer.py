@@ -55,6 +55,20 @@ def test_two_shards_and_workers_on_ray_equal_two_logical_workers(
     assert not groups_left()
 
 
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_pushes_beside_the_next_step_leave_the_same_model(
+    accumulate: int, sets: Sets, ray_session: None
+) -> None:
+    """On Ray they are sent while the next step computes; rows are one step old either way."""
+    loose = config("wide_deep", staleness=1, accumulate=accumulate)
+    local = Trainer(loose).fit(sets.train)
+    remote = Trainer(replace(loose, transport="ray", num_shards=2)).fit(sets.train)
+    np.testing.assert_array_equal(scores(remote, sets), scores(local, sets))
+    assert [entry["train_loss"] for entry in remote.history] == [
+        entry["train_loss"] for entry in local.history
+    ]
+
+
 @pytest.mark.parametrize(("transport", "staleness"), [("embedded", 2), ("ray", "asp")])
 def test_looser_clocks_train_too(
     transport: str, staleness: Any, sets: Sets, request: pytest.FixtureRequest
