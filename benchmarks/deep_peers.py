@@ -160,6 +160,6 @@ class TorchRec:
 
     def log_loss(self, examples: Examples) -> float:
         """Score examples."""
-        with torch.inference_mode():
+        with torch.no_grad():  # its lookup counts, which inference tensors refuse
             logits = self._logits(torch.from_numpy(examples.ids), torch.from_numpy(examples.dense))
             return log_loss(examples.labels, torch.sigmoid(logits).numpy())

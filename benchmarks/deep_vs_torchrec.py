@@ -1,6 +1,6 @@
 """Wide & Deep: weiml in process beside FBGEMM's fused tables, on which TorchRec runs on CPUs.
 
-    python -m benchmarks.deep_vs_torchrec [--quick] [--examples 409600]
+    python -m benchmarks.deep_vs_torchrec [--quick] [--examples 491520]
 
 The model, the examples and the way of measuring are those of `benchmarks.deep_vs_torch`. The tables
 of FBGEMM update their rows in the backward pass by exact row-wise Adagrad, one number a row, where
@@ -28,7 +28,7 @@ def cases(quick: bool, examples: int) -> Iterator[Case]:
     with tempfile.TemporaryDirectory() as folder:
         data = train.write(Path(folder) / "train")
         for precision in ("float32", "bfloat16"):
-            config = configure(precision, num_shards=2)
+            config = configure(precision)
             with make_server(config) as server:
                 yield compare(
                     f"Wide & Deep in {precision}, in process",
@@ -46,7 +46,7 @@ def cases(quick: bool, examples: int) -> Iterator[Case]:
 
 def main() -> None:
     """Run the benchmark."""
-    run("deep_vs_torchrec", cases, examples=100 * BATCH)
+    run("deep_vs_torchrec", cases, examples=120 * BATCH)
 
 
 if __name__ == "__main__":
