@@ -25,20 +25,16 @@ LIKED = 4.0
 SHRINKAGE = 5.0
 """How many ratings the mean over all is worth in a user's and a film's mean."""
 FOLDS = 10
+SEED = 0  # of the split and of the folds
 
 
 def prepare(tables: Tables) -> Mapping[str, Examples]:
     """Hold a random fifth back for the test, and describe each rating by the known others."""
-    return split(tables, 0)
-
-
-def split(tables: Tables, seed: int) -> dict[str, Examples]:
-    """Return the parts of split number `seed`: train, validation, test and refit."""
     ratings = (
         tables("ratings").join(tables("users"), on="user_id").join(tables("items"), on="item_id")
     )
     table = ratings.to_table().sort_by([("user_id", "ascending"), ("item_id", "ascending")])
-    draws = np.random.default_rng(seed).random(table.num_rows)
+    draws = np.random.default_rng(SEED).random(table.num_rows)
     known, train = draws >= 0.2, draws >= 0.28
     parts = {  # rows, and those by which they are described
         "train": (train, train),
@@ -47,12 +43,12 @@ def split(tables: Tables, seed: int) -> dict[str, Examples]:
         "refit": (known, known),
     }
     return {
-        name: Examples.of(describe(table, by, seed).filter(pa.array(rows)))
+        name: Examples.of(describe(table, by).filter(pa.array(rows)))
         for name, (rows, by) in parts.items()
     }
 
 
-def describe(table: pa.Table, known: np.ndarray, seed: int) -> pa.Table:
+def describe(table: pa.Table, known: np.ndarray) -> pa.Table:
     """Add what the ratings in `known` bool (n,) say of each one's user and film.
 
     A known rating is described by those of other folds only: were it by all but itself, what is
@@ -65,7 +61,7 @@ def describe(table: pa.Table, known: np.ndarray, seed: int) -> pa.Table:
     users, items = (table[name].to_numpy() for name in ("user_id", "item_id"))
     rating = table["rating"].to_numpy().astype(np.float64)
     liked = rating >= LIKED
-    fold = np.where(known, np.random.default_rng(seed).integers(0, FOLDS, len(known)), -1)
+    fold = np.where(known, np.random.default_rng(SEED).integers(0, FOLDS, len(known)), -1)
     added: dict[str, pa.Array] = {"label": pa.array(liked.astype(np.int8))}
     mean = rating[known].mean()
     for name, list_name, of, others in (

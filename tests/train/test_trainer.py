@@ -69,13 +69,21 @@ def test_pushes_beside_the_next_step_leave_the_same_model(
     ]
 
 
-@pytest.mark.parametrize(("transport", "staleness"), [("embedded", 2), ("ray", "asp")])
+@pytest.mark.parametrize(
+    ("model", "transport", "staleness"),
+    [
+        ("lr", "embedded", 2),
+        ("lr", "ray", "asp"),
+        ("wide_deep", "ray", 1),
+        ("max_norm_dnn", "ray", "asp"),
+    ],
+)
 def test_looser_clocks_train_too(
-    transport: str, staleness: Any, sets: Sets, request: pytest.FixtureRequest
+    model: str, transport: str, staleness: Any, sets: Sets, request: pytest.FixtureRequest
 ) -> None:
     if transport == "ray":
         request.getfixturevalue("ray_session")
-    loose = config(transport=transport, num_shards=2, num_workers=2, staleness=staleness)
+    loose = config(model, transport=transport, num_shards=2, num_workers=2, staleness=staleness)
     result = Trainer(loose).fit(sets.train, sets.validation)
     assert result.history[-1]["examples"] == 2000
     assert max(entry["validation_auc"] for entry in result.history) > 0.6

@@ -16,6 +16,7 @@ from weiml.group.collectives import (
 from weiml.group.config import WorkerGroupConfig
 from weiml.group.local import LocalGroup
 from weiml.group.member import WorkerInfo
+from weiml.group.placement import room_for
 from weiml.group.ray_train import run_on_ray_train
 from weiml.group.supervisor import GangState, Supervisor
 from weiml.group.worker_group import WorkerGroup
@@ -39,5 +40,6 @@ __all__ = [
     "WorkerInfo",
     "check_group",
     "rank_ordered_mean",
+    "room_for",
     "run_on_ray_train",
 ]

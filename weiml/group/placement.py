@@ -9,7 +9,7 @@ from typing import Any
 from weiml.errors import ClusterError
 from weiml.group.config import WorkerGroupConfig
 
-__all__ = ["Room", "find_room", "fitting", "free_by_node", "gpus_of"]
+__all__ = ["Room", "find_room", "fitting", "free_by_node", "gpus_of", "room_for"]
 
 _SETTLE_S = 2.0  # what a gang held before is free again so long after its end
 _POLL_S = 0.05
@@ -55,15 +55,9 @@ def find_room(config: WorkerGroupConfig) -> Room:
     resources = _resources(config)
     if not resources:  # nothing to reserve: they fit anywhere
         return Room(config.most, resources, None)
-    begin = time.monotonic()
-    deadline = begin + config.start_timeout_s
+    deadline = time.monotonic() + config.start_timeout_s
     group: Any = None
-    size = config.most
-    while config.is_elastic and time.monotonic() < min(begin + _SETTLE_S, deadline):
-        size = min(fitting(config, free_by_node()), config.most)
-        if size == config.most:
-            break
-        time.sleep(_POLL_S)
+    size = room_for(config) if config.is_elastic else config.most
     if config.fewest < size:
         patience = (deadline - time.monotonic()) / 2  # others may have been faster
         group = _reserve(config, resources, size, patience)
@@ -74,6 +68,22 @@ def find_room(config: WorkerGroupConfig) -> Room:
     if group is None:
         raise _no_room(config, resources)
     return Room(size, resources, group)
+
+
+def room_for(config: WorkerGroupConfig, *, wait: bool = True) -> int:
+    """Return how many workers there is room for now, at most ``config.most``.
+
+    Args:
+        config: what each takes, and how they are placed.
+        wait: give what ended just now two seconds to be free again, while there is not room for
+            all.
+    """
+    deadline = time.monotonic() + (_SETTLE_S if wait else 0.0)
+    while True:
+        size = min(fitting(config, free_by_node()), config.most)
+        if size == config.most or time.monotonic() >= deadline:
+            return size
+        time.sleep(_POLL_S)
 
 
 def fitting(config: WorkerGroupConfig, free: Mapping[str, Mapping[str, float]]) -> int:

@@ -128,7 +128,9 @@ class Ticket:
 
 
 class Client(abc.ABC):
-    """One worker's (or one observer's) way to the tables. Use it from one thread, do not pickle it.
+    """One worker's (or one observer's) way to the tables.
+
+    Use it from one thread at a time, do not pickle it.
 
     A worker's client stands in the clock: it must end each step with `tick` and the last one with
     `finish`. An observer's client (worker None) stands outside: it reads the applied state at once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -21,13 +22,16 @@ from weiml.ps.transport import ShardGoneError, Transport
 __all__ = ["EmbeddedParameterServer", "EmbeddedTransport"]
 
 T = TypeVar("T")
-_FEW_ROWS = 65_536  # of a shard; on two cores, waking a thread costs more than it saves below
+_FEW_ROWS = 65_536 if len(os.sched_getaffinity(0)) <= 2 else 4_096
+"""Rows of one request below which waking a shard's thread is not worth it: hardly ever on two cores
+that a network computes on too, early where there are more."""
 
 
 class _Lane:
     """Runs what concerns one shard, in order: in a thread of its own, or at once in the caller's.
 
-    With a thread, shards work side by side and beside whoever waits: compiled loops hold no lock.
+    With a thread, shards work side by side on large requests, and beside whoever waits: compiled
+    loops hold no lock.
     """
 
     def __init__(self, index: int, *, threaded: bool) -> None:
@@ -39,8 +43,8 @@ class _Lane:
     def run(self, work: Callable[[], None], rows: int | None = None) -> None:
         """Run `work`, which raises nothing, behind all that was given before.
 
-        It is about that many rows (None: as many as what came before); a few are not worth waking
-        a thread for.
+        It is about that many rows; a few are not worth waking a thread for. None: it tells no
+        rows, as a tick, which applies those of the requests before.
         """
         self._rows = self._rows if rows is None else rows
         rests = self._last is None or self._last.done()
@@ -267,7 +271,8 @@ class _Peers:
 class EmbeddedParameterServer(ShardedParameterServer):
     """A parameter server in this process, for one thread that plays all workers in turn.
 
-    Several shards work side by side, in a thread each: take as many as there are cores to spare.
+    Several shards work on large requests side by side, in a thread each: take as many as there are
+    cores to spare, and one where there are two cores.
 
     Further arguments are fields of `GroupConfig`.
 

@@ -67,6 +67,9 @@ class Callback:
     def on_restart(self, error: Exception) -> None:
         """Workers or servers died, and the run goes on from its last checkpoint."""
 
+    def on_resize(self, workers: int) -> None:
+        """The run begins, or goes on, with another number of workers than `num_workers`."""
+
     def on_end(self) -> None:
         """The run came to its end, and no error ended it."""
 

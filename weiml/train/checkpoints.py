@@ -33,6 +33,8 @@ FREE_KNOBS = {
     "epochs",
     "keep_checkpoints",
     "max_restarts",
+    "max_workers",
+    "min_workers",
     "num_shards",
     "progress_steps",
     "timeout_s",
@@ -59,7 +61,7 @@ class Checkpoint:
         """Return each worker's state, by rank."""
         from safetensors.numpy import load_file
 
-        count = self.run["config"]["num_workers"]
+        count = self.run.get("workers", self.run["config"]["num_workers"])
         return [load_file(self.path / "workers" / f"{rank}.safetensors") for rank in range(count)]
 
     @property

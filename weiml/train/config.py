@@ -54,6 +54,11 @@ class TrainConfig:
     """Shards of the parameter server."""
     num_workers: int = 1
     """Workers that train side by side; embedded ones take turns."""
+    min_workers: int | None = None
+    """The fewest to go on with on Ray where there is not room for all; None: `num_workers`. The
+    steps stay those of `num_workers`: fewer take more batches each. Needs split = "steps", BSP."""
+    max_workers: int | None = None
+    """The most to take once there is room, likewise; looked for after each epoch."""
     staleness: int | Literal["asp"] | None = 0
     """Steps that a worker may be ahead of the slowest: 0 BSP, s SSP, "asp" or None no bound."""
     group: WorkerGroupConfig = field(default_factory=lambda: WorkerGroupConfig(verify=False))
@@ -115,12 +120,43 @@ class TrainConfig:
             )
         if not self.timeout_s > 0:
             raise ConfigError(f"timeout_s must be above 0, got {self.timeout_s}")
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        fewest, most = self.fewest_workers, self.most_workers
+        if not 1 <= fewest <= self.num_workers <= most:
+            raise ConfigError(
+                "min_workers, num_workers and max_workers must ascend from 1, got "
+                f"{fewest}, {self.num_workers}, {most}"
+            )
+        if fewest == most:
+            return
+        if self.transport != "ray":
+            raise ConfigError(
+                "min_workers and max_workers are of runs on Ray, got transport = "
+                f"{self.transport!r}; leave them out"
+            )
+        if self.split != "steps" or self.staleness != 0:
+            raise ConfigError(
+                "a gang of another size takes the same steps only with split = 'steps' and "
+                f"staleness = 0 (BSP), got {self.split!r} and {self.staleness!r}"
+            )
 
     @property
     def model_config(self) -> ModelConfig:
         """`model`, whatever form it was given in."""
         assert isinstance(self.model, ModelConfig)
         return self.model
+
+    @property
+    def fewest_workers(self) -> int:
+        """`min_workers`, None made a number."""
+        return self.num_workers if self.min_workers is None else self.min_workers
+
+    @property
+    def most_workers(self) -> int:
+        """`max_workers`, None made a number."""
+        return self.num_workers if self.max_workers is None else self.max_workers
 
     @property
     def threads_of_worker(self) -> int:

@@ -64,7 +64,7 @@ class Outbox:
             blame(error)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, behind what it sends; `settle` comes first."""
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None

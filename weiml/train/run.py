@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from weiml.train import worker as work
 from weiml.train.callbacks import Callback, Progress
 from weiml.train.checkpoints import Checkpoint, Checkpoints, bits_of
 from weiml.train.config import TrainConfig
+from weiml.train.elastic import regrouped, resized
 from weiml.train.evaluate import evaluate_model
 from weiml.train.inputs import steps_of
 
@@ -93,18 +94,16 @@ class Run:
         self._best_value: float | None = None
         self._columns = Columns(slots=train.slots, dense_names=train.dense_names)
         self._model = make_model(config, self._columns)
-        self._share = train.num_examples // config.num_workers
+        self._sized = resized(config, group.num_workers)
+        self._share = train.num_examples // group.num_workers
         self._epoch = 0
         self._done = 0  # steps of the epoch
         self._sums = [0, 0.0, 0.0, 0.0]  # of the epoch: examples, weight, loss, seconds
         self._broken_off = False  # in the middle of an epoch
         self._uncounted = 0  # ticks that the server had counted more than there are steps
         self._written = -1  # the step of the last checkpoint
-
-    @property
-    def global_step(self) -> int:
+        self.global_step = 0
         """Steps of all workers together."""
-        return self.steps * self.config.num_workers
 
     @property
     def total_steps(self) -> int:
@@ -127,7 +126,7 @@ class Run:
             seed=config.seed,
             batch_size=config.batch_size,
             first_batch_size=config.first_batch_size,
-            accumulate=config.accumulate,
+            accumulate=self._sized.accumulate,
             source=BatchDataset.open(  # workers may run elsewhere
                 self.train.folder.resolve(), split=config.split
             ),
@@ -147,14 +146,23 @@ class Run:
                 callback.on_resume(self.steps, checkpoint.path)
         self._uncounted = self.server.status()["global_step"] - self.global_step
         for callback in self.callbacks:
+            if self._sized is not config:
+                callback.on_resize(self.group.num_workers)
             callback.on_start(self.total_steps)
 
-    def go(self) -> None:
-        """Run to the end: all epochs, or fewer if validation or a callback says so."""
+    def go(self, *, pause: Callable[[], bool] = lambda: False) -> bool:
+        """Run to the end: all epochs, or fewer if validation or a callback says so.
+
+        False: `pause`, asked between epochs, held it up; its last checkpoint is where it is.
+        """
         while self._epoch < self.config.epochs and not self.stopped:
             self._train_epoch()
             self._end_epoch()
+            if self._epoch < self.config.epochs and not self.stopped and pause():
+                self.group.execute(work.finish)
+                return False
         self._finish()
+        return True
 
     def _train_epoch(self) -> None:
         config = self.config
@@ -170,6 +178,7 @@ class Run:
             chunks = self.group.run(work.run_steps, count)
             self._done += count
             self.steps += count
+            self.global_step += count * self.group.num_workers
             self._count(chunks, time.perf_counter() - begun, steps)
             at_checkpoint = self.checkpoints and every and self.steps % every == 0
             if at_checkpoint and self._done < steps and not self.stopped:
@@ -330,6 +339,8 @@ class Run:
             "epoch": self._epoch,
             "done": self._done,
             "steps": self.steps,
+            "global_step": self.global_step,
+            "workers": self.group.num_workers,
             "sums": self._sums,
             "history": self.history,
             "curve": self.curve,
@@ -344,8 +355,10 @@ class Run:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         run = checkpoint.run
-        self.group.execute(work.restore_worker, checkpoint.workers())
+        states = regrouped(checkpoint.workers(), self.group.num_workers)
+        self.group.execute(work.restore_worker, states)
         self._epoch, self._done, self.steps = run["epoch"], run["done"], run["steps"]
+        self.global_step = run.get("global_step", self.steps * self.config.num_workers)
         self._sums = list(run["sums"])
         self.history, self.curve = list(run["history"]), list(run["curve"])
         self.best_epoch, self._best_value = run["best_epoch"], run["best_value"]
@@ -359,7 +372,7 @@ class Run:
             self._best = ModelFolder.open(self.folder / "best")
 
     def _steps_of(self, epoch: int) -> int:
-        config = self.config
+        config = self._sized
         return steps_of(
             self._share, config.batch_size, config.first_batch_size, epoch, config.accumulate
         )

@@ -67,6 +67,11 @@ class TellingCallback(Callback):
             f"restarting from the last checkpoint after: {' '.join(str(error).split())}"
         )
 
+    def on_resize(self, workers: int) -> None:
+        """See `Callback.on_resize`."""
+        wished = self._config.num_workers
+        self._tell.note(f"going on with {workers} workers in place of {wished}, the same steps")
+
 
 def told_at_start(config: TrainConfig, train: BatchDataset) -> str:
     """Return what a run will do, in a line."""

@@ -19,12 +19,13 @@ from weiml.cluster import ray_running
 from weiml.data import BatchDataset
 from weiml.errors import ClusterError, ConfigError, DataError, DivergedError, ParameterServerError
 from weiml.features import FeatureEncoder
-from weiml.group import Group, LocalGroup, WorkerGroup
+from weiml.group import Group, LocalGroup, WorkerGroup, WorkerGroupConfig
 from weiml.models import ModelFolder, Predictor, model_class
 from weiml.ps import EmbeddedParameterServer, ParameterServer
 from weiml.train.callbacks import Callback, OnProgress, ProgressCallback
 from weiml.train.checkpoints import Checkpoints, bits_of
 from weiml.train.config import TrainConfig
+from weiml.train.elastic import gang_size, resized
 from weiml.train.run import Run
 from weiml.train.trace import write_trace
 
@@ -50,16 +51,13 @@ class TrainResult:
     """The epoch that was kept, from 1."""
     steps: int
     """How many steps each worker took."""
+    global_step: int
+    """How many steps all workers took together."""
     version: str
     config: TrainConfig
     stopped: str = ""
     """Why it ended before its last epoch; "" if it did not."""
     _files: Any = field(repr=False)
-
-    @property
-    def global_step(self) -> int:
-        """How many steps all workers took together."""
-        return self.steps * self.config.num_workers
 
     @property
     def folder(self) -> Path:
@@ -124,6 +122,11 @@ class Trainer:
                 f"the parameter server has num_workers = {server.config.num_workers} in its clock, "
                 f"the training {config.num_workers}; make them equal"
             )
+        if server is not None and config.fewest_workers < config.most_workers:
+            raise ConfigError(
+                "min_workers and max_workers need a parameter server of the run's own, whose clock "
+                "is made for the workers that there are; leave them out, or pass no server"
+            )
 
     def fit(
         self,
@@ -174,7 +177,8 @@ class Trainer:
             while True:
                 try:
                     run = self._run(train, validation, folder, told, kept, trace is not None)
-                    break
+                    if run is not None:
+                        break
                 except (ClusterError, ParameterServerError) as error:
                     failures += 1
                     if kept is None or not self._begun or failures > self.config.max_restarts:
@@ -196,6 +200,7 @@ class Trainer:
             curve=run.curve,
             best_epoch=run.best_epoch,
             steps=run.steps,
+            global_step=run.global_step,
             version=best.version,
             config=self.config,
             stopped=run.stopped,
@@ -218,16 +223,22 @@ class Trainer:
         callbacks: Sequence[Callback],
         checkpoints: Checkpoints | None,
         traced: bool,
-    ) -> Run:
-        """Run to the end on workers, and unless one was given a server, that live for it."""
+    ) -> Run | None:
+        """Run to the end on workers, and unless one was given a server, that live for it.
+
+        None: there is room for more workers, with whom it can go on from its last checkpoint.
+        """
         config = self.config
         checkpoint = None
         if checkpoints is not None:
             checkpoint = checkpoints.latest_of(bits_of(config), train.num_examples)
         with ExitStack() as stack:
-            server = self._server or stack.enter_context(make_server(config))
+            sized = config
+            if config.fewest_workers < config.most_workers:
+                sized = resized(config, gang_size(config, _group_config(config)))
+            server = self._server or stack.enter_context(make_server(sized))
             embedded = isinstance(server, EmbeddedParameterServer)
-            group = stack.enter_context(make_group(config, embedded=embedded))
+            group = stack.enter_context(make_group(sized, embedded=embedded))
             run = Run(
                 config,
                 server,
@@ -242,8 +253,13 @@ class Trainer:
             )
             run.start(checkpoint)
             self._begun = True
-            run.go()
-        return run
+
+            def could_grow() -> bool:
+                now = group.num_workers
+                there = gang_size(config, _group_config(config), beside=now)
+                return checkpoints is not None and there > now
+
+            return run if run.go(pause=could_grow) else None
 
 
 def make_server(config: TrainConfig, *, name: str | None = None) -> ParameterServer:
@@ -271,16 +287,18 @@ def make_group(config: TrainConfig, *, embedded: bool) -> Group:
     """Make the workers: in this process beside an embedded server, else as Ray actors."""
     if embedded:
         return LocalGroup(config.num_workers, compression=config.group.compression)
+    return WorkerGroup.start(_group_config(config))
+
+
+def _group_config(config: TrainConfig) -> WorkerGroupConfig:
     averaged = model_class(config.model_config.name).has_dense and config.dense == "group"
-    return WorkerGroup.start(
-        replace(
-            config.group,
-            num_workers=config.num_workers,
-            backend=config.group.backend if averaged else "none",
-            cpus_per_worker=config.cpus_per_worker,
-            start_timeout_s=config.timeout_s,
-            collective_timeout_s=config.timeout_s,
-        )
+    return replace(
+        config.group,
+        num_workers=config.num_workers,
+        backend=config.group.backend if averaged else "none",
+        cpus_per_worker=config.cpus_per_worker,
+        start_timeout_s=config.timeout_s,
+        collective_timeout_s=config.timeout_s,
     )
 
 

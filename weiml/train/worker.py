@@ -1,7 +1,8 @@
 """What runs on each worker: its part of the batches through its copy of the model.
 
-Three things go on at once: a thread reads batches and makes them ready, the rows of the next batch
-are on their way from the servers, and the batch whose rows are here is trained on.
+Several things go on at once: a thread reads batches and makes them ready, the rows of the next
+batch are on their way from the servers, and the batch whose rows are here is trained on; with loose
+clocks on Ray, what the batch before taught is sent meanwhile (`weiml.train.outbox`).
 
 These functions run by `weiml.group.Group`, unchanged in this process and in Ray actors. They know
 no driver and no validation.
@@ -110,7 +111,8 @@ class ChunkResult(NamedTuple):
     seconds: dict[str, float]
     """Where the time went: read (waiting for the thread that reads), pull (waiting for rows), mend,
     compute, push, reduce (waiting for the mean of the dense gradients), tick (waiting for the
-    servers to have it all); and beside them, in the thread that reads, prepare."""
+    servers to have it all); and beside them, in the thread that reads, prepare. What the outbox
+    sends is counted too, beside compute: then they are more than the seconds that went by."""
     spans: list[Span]
     """The moments of all that, if they are kept."""
     numbers: np.ndarray
@@ -200,7 +202,11 @@ def run_steps(context: WorkerContext, count: int) -> Collective:
     for _ in range(count):
         if not _next_is_here(worker):
             break
-        result = yield from _step(context, worker, tickets)
+        try:
+            result = yield from _step(context, worker, tickets)
+        except Exception:
+            worker.outbox.settle()  # the step before was whole
+            raise
         if not worker.outbox.owes:
             with stages.timed("tick"):
                 if worker.ahead is None:  # the epoch's end: validation sees what was held back

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from weiml.models.deep.layers import MLP
 from weiml.models.deep.linear import Linear
 
 
@@ -23,7 +26,7 @@ def drawn(
     return layer, [x, torch.randn(*shape, num_outputs, generator=generator)]
 
 
-def learned(layer: nn.Linear, x: torch.Tensor, gradient: torch.Tensor) -> list[torch.Tensor]:
+def learned(layer: nn.Module, x: torch.Tensor, gradient: torch.Tensor) -> list[torch.Tensor]:
     """Return the outputs and the gradients of the inputs and parameters."""
     leaves = [x.detach().clone().requires_grad_(), *layer.parameters()]
     outputs = layer(leaves[0])
@@ -81,8 +84,42 @@ def test_it_multiplies_in_bfloat16_where_it_is_told_to(rows: int) -> None:
     assert torch.allclose(outputs.float(), layer(x), atol=0.2)
 
 
-def test_it_learns_alike_while_scores_are_computed() -> None:
+def test_scores_are_those_of_training_but_for_rounding() -> None:
     layer, (x, _) = drawn(24, 16, 500, bias=True)
     with torch.inference_mode():
         scores = layer(x)
-    assert torch.equal(scores, layer(x).detach())
+    assert torch.allclose(scores, layer(x).detach(), atol=1e-5)
+
+
+def test_an_mlp_equals_its_layers_in_float64() -> None:
+    mlp = MLP(64, (48, 16), torch.Generator(), num_outputs=1)
+    exact = copy.deepcopy(mlp).double()
+    x = torch.randn(100, 64, generator=torch.Generator().manual_seed(3))
+    found, wanted = (
+        learned(layers, leaf, torch.ones(100, 1, dtype=leaf.dtype))
+        for layers, leaf in ((mlp, x), (exact, x.double()))
+    )
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one.double(), other, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [10, 100])
+def test_what_is_not_finite_stays_so(rows: int) -> None:
+    mlp = MLP(64, (64, 64), torch.Generator(), num_outputs=1)
+    x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(3))
+    x[3, 5] = torch.nan
+    outputs = learned(mlp, x, torch.ones(rows, 1))[0]
+    assert outputs[3].isnan().all()
+    assert outputs[:3].isfinite().all()
+    with torch.no_grad():
+        for parameter in mlp.parameters():
+            parameter.mul_(1e25)
+    x[3, 5] = 0
+    outputs, of_inputs, *_ = learned(mlp, x, torch.ones(rows, 1))
+    assert not outputs.isfinite().any()
+    assert not of_inputs.isfinite().all()
+
+
+def test_no_inputs_leave_the_bias() -> None:
+    layer = Linear(0, 16)
+    assert torch.equal(layer(torch.zeros(100, 0)), layer.bias.expand(100, 16))

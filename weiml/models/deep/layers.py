@@ -33,10 +33,14 @@ class Dropout(nn.Module):
         return x * (mask.to(x.device) / keep)
 
 
-def activation(name: Activation) -> nn.Module:
-    """Return the module of a non-linearity."""
+def activation(name: Activation, *, inplace: bool = False) -> nn.Module:
+    """Return the module of a non-linearity.
+
+    `inplace`: it may write to its input, which is no leaf and needed by no gradient before it.
+    """
+    if name == "relu":
+        return nn.ReLU(inplace)
     kinds: dict[str, type[nn.Module]] = {
-        "relu": nn.ReLU,
         "prelu": nn.PReLU,
         "sigmoid": nn.Sigmoid,
         "tanh": nn.Tanh,
@@ -88,7 +92,7 @@ class MLP(nn.Module):
             layers.append(he_linear(before, after))
             if batch_norm:
                 layers.append(nn.BatchNorm1d(after))
-            layers.append(activation(act) if isinstance(act, str) else act(after))
+            layers.append(activation(act, inplace=True) if isinstance(act, str) else act(after))
             if dropout:
                 layers.append(Dropout(dropout, generator))
         self.num_outputs = num_outputs or (hidden[-1] if hidden else num_inputs)
@@ -97,14 +101,6 @@ class MLP(nn.Module):
             layers.append(he_linear(last, num_outputs, relu=False))
         self.layers = nn.Sequential(*layers)
 
-        # This run of layers stays in oneDNN's form, without a copy between two.
-        plain = itertools.takewhile(lambda layer: isinstance(layer, Linear | nn.ReLU), layers[:-1])
-        self._plain = len(list(plain))
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (B, num_outputs) of x (B, num_inputs)."""
-        first = self.layers[0] if self._plain else None
-        if isinstance(first, Linear) and first.suits_onednn(x):
-            x = self.layers[: self._plain](x.to_mkldnn()).to_dense()
-            return torch.as_tensor(self.layers[self._plain :](x))
         return torch.as_tensor(self.layers(x))

@@ -250,9 +250,10 @@ def _make_optimizer(
 ) -> torch.optim.Optimizer:
     if name == "adam":
         betas = (0.9 if momentum is None else momentum, 0.999)
-        # One loop over the vector instead of ten.
+        # On a CPU one loop over the vector instead of ten.
+        fused = parameter.device.type == "cpu"
         return torch.optim.AdamW(
-            [parameter], lr=lr, weight_decay=weight_decay, betas=betas, fused=True
+            [parameter], lr=lr, weight_decay=weight_decay, betas=betas, fused=fused
         )
     if name == "adagrad":
         return torch.optim.Adagrad([parameter], lr=lr, weight_decay=weight_decay)

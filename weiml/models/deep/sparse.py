@@ -79,6 +79,14 @@ class SparseModel(NetworkModel):
         self.shape = self._input_shape()
         self._learned: Learned | None = None
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "push" in cls.__dict__:
+            raise TypeError(
+                f"{cls.__name__}.push would not be called where pushes go beside the next step; "
+                "override take_push instead"
+            )
+
     @abstractmethod
     def _learn(self, batch: Batch, arrays: Arrays, total: float) -> Gradients:
         """Run the network forward and back; its own gradients are added to `network.gradient`.
@@ -182,7 +190,7 @@ class SparseModel(NetworkModel):
         self.take_push()(client)
 
     def take_push(self) -> Callable[[Client], None]:
-        """See `Model.take_push`."""
+        """See `Model.take_push`; what subclasses push besides is added here, not in `push`."""
         assert self._learned is not None, "nothing was computed"
         learned, self._learned = self._learned, None
         return partial(self._push_learned, learned)
@@ -316,4 +324,6 @@ class SparseModel(NetworkModel):
 def starts_of(lookup: Lookup, num_examples: int) -> np.ndarray:
     """Return where each example's keys begin: int32 (B + 1,)."""
     num_slots = (len(lookup.offsets) - 1) // max(num_examples, 1)
+    if not num_slots:  # of no slots, or in no examples
+        return np.zeros(num_examples + 1, np.int32)
     return np.ascontiguousarray(lookup.offsets[::num_slots])
