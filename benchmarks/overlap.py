@@ -32,6 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "SSP(1), 1 shard, 1 worker": {"staleness": 1},
     "BSP, 1 shard, 1 worker": {"staleness": 0},
     "BSP, 1 shard, 2 workers, gloo": {"staleness": 0, "num_workers": 2},
+    "SSP(1), 1 shard, 2 workers, gloo": {"staleness": 1, "num_workers": 2},
 }
 
 

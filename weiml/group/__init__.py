@@ -16,7 +16,7 @@ from weiml.group.collectives import (
 from weiml.group.config import WorkerGroupConfig
 from weiml.group.local import LocalGroup
 from weiml.group.member import WorkerInfo
-from weiml.group.placement import room_for
+from weiml.group.placement import gpus_of, room_for
 from weiml.group.ray_train import run_on_ray_train
 from weiml.group.supervisor import GangState, Supervisor
 from weiml.group.worker_group import WorkerGroup
@@ -39,6 +39,7 @@ __all__ = [
     "WorkerGroupConfig",
     "WorkerInfo",
     "check_group",
+    "gpus_of",
     "rank_ordered_mean",
     "room_for",
     "run_on_ray_train",

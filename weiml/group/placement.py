@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from weiml.errors import ClusterError
@@ -70,17 +70,23 @@ def find_room(config: WorkerGroupConfig) -> Room:
     return Room(size, resources, group)
 
 
-def room_for(config: WorkerGroupConfig, *, wait: bool = True) -> int:
+def room_for(config: WorkerGroupConfig, *, held: Sequence[str] = (), wait: bool = True) -> int:
     """Return how many workers there is room for now, at most ``config.most``.
 
     Args:
         config: what each takes, and how they are placed.
+        held: the nodes of workers like these whose room counts as free, one entry each.
         wait: give what ended just now two seconds to be free again, while there is not room for
             all.
     """
     deadline = time.monotonic() + (_SETTLE_S if wait else 0.0)
     while True:
-        size = min(fitting(config, free_by_node()), config.most)
+        free = free_by_node()
+        for node in held:
+            for kind, amount in _resources(config).items():
+                free.setdefault(node, {})
+                free[node][kind] = free[node].get(kind, 0.0) + amount
+        size = min(fitting(config, free), config.most)
         if size == config.most or time.monotonic() >= deadline:
             return size
         time.sleep(_POLL_S)

@@ -68,7 +68,7 @@ class Callback:
         """Workers or servers died, and the run goes on from its last checkpoint."""
 
     def on_resize(self, workers: int) -> None:
-        """The run begins, or goes on, with another number of workers than `num_workers`."""
+        """The run begins with other than `num_workers`, or goes on with other than before."""
 
     def on_end(self) -> None:
         """The run came to its end, and no error ended it."""

@@ -40,7 +40,8 @@ FREE_KNOBS = {
     "timeout_s",
     "transport",
 }
-"""Knobs that may differ when a run goes on: they change no bit of its steps."""
+"""Knobs that may differ when a run goes on: they change no bit of its steps, unless the number of
+workers changes by them."""
 _STRETCHED = {"cosine", "linear", "stairs"}  # schedules for which the number of epochs does
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from weiml.errors import ConfigError
 from weiml.group import WorkerGroupConfig
-from weiml.models.registry import ModelConfig, model_config
+from weiml.models.registry import ModelConfig, model_class, model_config
 from weiml.ps.wire import WireConfig
 from weiml.train.schedules import Constant, Schedule
 
@@ -56,7 +56,8 @@ class TrainConfig:
     """Workers that train side by side; embedded ones take turns."""
     min_workers: int | None = None
     """The fewest to go on with on Ray where there is not room for all; None: `num_workers`. The
-    steps stay those of `num_workers`: fewer take more batches each. Needs split = "steps", BSP."""
+    steps stay those of `num_workers`: fewer take more batches each; see `weiml.train.elastic`.
+    Needs split = "steps", BSP and a dense part in the group."""
     max_workers: int | None = None
     """The most to take once there is room, likewise; looked for after each epoch."""
     staleness: int | Literal["asp"] | None = 0
@@ -129,7 +130,7 @@ class TrainConfig:
                 "min_workers, num_workers and max_workers must ascend from 1, got "
                 f"{fewest}, {self.num_workers}, {most}"
             )
-        if fewest == most:
+        if not self.is_elastic:
             return
         if self.transport != "ray":
             raise ConfigError(
@@ -141,12 +142,28 @@ class TrainConfig:
                 "a gang of another size takes the same steps only with split = 'steps' and "
                 f"staleness = 0 (BSP), got {self.split!r} and {self.staleness!r}"
             )
+        if self.first_batch_size is not None or self.dense == "servers":
+            raise ConfigError(
+                "with min_workers or max_workers neither first_batch_size nor dense = 'servers' "
+                f"can be had, which go by the worker; got {self.first_batch_size!r} and "
+                f"{self.dense!r}"
+            )
+        if not model_class(self.model_config.name).has_dense:
+            raise ConfigError(
+                f"model {self.model_config.name!r} learns serially within each worker, so that "
+                "another number of workers is another run; leave min_workers and max_workers out"
+            )
 
     @property
     def model_config(self) -> ModelConfig:
         """`model`, whatever form it was given in."""
         assert isinstance(self.model, ModelConfig)
         return self.model
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of workers may change while it runs."""
+        return self.fewest_workers < self.most_workers
 
     @property
     def fewest_workers(self) -> int:

@@ -2,8 +2,8 @@
 
 A step takes ``num_workers · accumulate`` batches of an epoch's order (``split = "steps"``), whoever
 computes them: with W' workers each takes ``num_workers · accumulate / W'`` of them. Under BSP all
-sums are then over the same examples, and the run is the same but for the order in which they are
-added up (and for what each worker draws by itself, as dropout does). A position in steps stays one.
+sums are then over the same examples. What differs is rounding; the order in which a step's pushes
+act on a row; and what each worker has for itself: draws for dropout, statistics of batches.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from weiml.group import WorkerGroupConfig, room_for
+from weiml.group import WorkerGroupConfig, WorkerInfo, gpus_of, room_for
 from weiml.train.config import TrainConfig
 
-__all__ = ["gang_size", "regrouped", "resized", "sizes_of"]
+__all__ = ["gang_sizes", "one_machine", "regrouped", "resized", "sizes_of"]
 
 _TOTALS = "totals"
 
@@ -43,19 +43,31 @@ def resized(config: TrainConfig, workers: int) -> TrainConfig:
     )
 
 
-def gang_size(config: TrainConfig, group: WorkerGroupConfig, *, beside: int = 0) -> int:
-    """Return the largest gang that there is room for now; the smallest allowed if there is not.
+def one_machine(group: WorkerGroupConfig, fewest: int) -> WorkerGroupConfig:
+    """Return how gangs of changing size are placed: on one machine if they listen on loopback.
+
+    ``gpus_per_worker = "auto"`` becomes the number that `fewest` workers would have, of any size.
+    """
+    placement = "STRICT_PACK" if group.interface == "loopback" else group.placement
+    gpus = gpus_of(replace(group, num_workers=fewest))
+    return replace(group, placement=placement, gpus_per_worker=gpus)
+
+
+def gang_sizes(
+    config: TrainConfig, group: WorkerGroupConfig, held: Sequence[WorkerInfo] = ()
+) -> list[int]:
+    """Return the gangs that there is room for now, the largest first; at least the smallest.
 
     Args:
         config: of the run.
-        group: what each worker takes.
-        beside: workers that hold their room already and would give it back.
+        group: what each worker takes, from `one_machine`.
+        held: workers whose room would be free again.
     """
     sizes = sizes_of(config)
-    if len(sizes) == 1:
-        return sizes[0]
-    room = room_for(replace(group, num_workers=sizes[-1]), wait=not beside) + beside
-    return max((size for size in sizes if size <= room), default=sizes[0])
+    room = room_for(
+        replace(group, num_workers=sizes[-1]), held=[info.node for info in held], wait=not held
+    )
+    return [size for size in reversed(sizes) if size <= room] or sizes[:1]
 
 
 def regrouped(states: Sequence[dict[str, np.ndarray]], workers: int) -> list[dict[str, np.ndarray]]:

@@ -95,7 +95,9 @@ class Run:
         self._columns = Columns(slots=train.slots, dense_names=train.dense_names)
         self._model = make_model(config, self._columns)
         self._sized = resized(config, group.num_workers)
-        self._share = train.num_examples // group.num_workers
+        # The same examples for every gang, so that all take as many steps.
+        batches = config.num_workers * (config.accumulate if config.is_elastic else 1)
+        self._share = train.num_examples // batches * batches // group.num_workers
         self._epoch = 0
         self._done = 0  # steps of the epoch
         self._sums = [0, 0.0, 0.0, 0.0]  # of the epoch: examples, weight, loss, seconds
@@ -140,13 +142,15 @@ class Run:
             traced=self._traced,
         )
         self.group.execute(work.start_worker, spec)
+        before = config.num_workers
         if checkpoint is not None:
+            before = checkpoint.run.get("workers", before)
             self._restore(checkpoint)
             for callback in self.callbacks:
                 callback.on_resume(self.steps, checkpoint.path)
         self._uncounted = self.server.status()["global_step"] - self.global_step
         for callback in self.callbacks:
-            if self._sized is not config:
+            if self.group.num_workers != before:
                 callback.on_resize(self.group.num_workers)
             callback.on_start(self.total_steps)
 
@@ -168,7 +172,7 @@ class Run:
         config = self.config
         steps = self._steps_of(self._epoch)
         before = self.steps - self._done
-        self.group.execute(_start_epoch, self._epoch, self._done, before, self._losses)
+        self.group.execute(_start_epoch, self._epoch, self._done, steps, before, self._losses)
         while self._done < steps and not self.stopped:
             begun = time.perf_counter()
             count = min(config.progress_steps, steps - self._done)
@@ -390,9 +394,11 @@ def make_model(config: TrainConfig, columns: Columns) -> Model:
 
 
 def _start_epoch(
-    context: Any, epoch: int, done: int, steps_before: int, losses: tuple[float, ...]
+    context: Any, epoch: int, done: int, steps: int, steps_before: int, losses: tuple[float, ...]
 ) -> None:
-    work.start_epoch(context, epoch, done=done, steps_before=steps_before, losses=losses)
+    work.start_epoch(
+        context, epoch, done=done, steps=steps, steps_before=steps_before, losses=losses
+    )
 
 
 def _asked(callback: Callback) -> str:

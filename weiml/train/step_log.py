@@ -5,6 +5,8 @@ It is what distributed TensorFlow printed (local step, global step), kept by a c
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import numpy as np
 
 from weiml.train.callbacks import Callback, Progress
@@ -47,7 +49,8 @@ class StepLog(Callback):
         """Return for each worker the global steps, int64, that its local steps were, in order."""
         if not self._chunks:
             return []
-        return [np.concatenate(parts) for parts in zip(*self._chunks, strict=True)]
+        none = np.zeros(0, np.int64)  # of a worker that is not there for a while
+        return [np.concatenate(parts) for parts in zip_longest(*self._chunks, fillvalue=none)]
 
     def faults(self) -> list[str]:
         """Return what is wrong: global steps that are missing, repeated or unknown; [] is right."""

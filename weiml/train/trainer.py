@@ -20,12 +20,12 @@ from weiml.data import BatchDataset
 from weiml.errors import ClusterError, ConfigError, DataError, DivergedError, ParameterServerError
 from weiml.features import FeatureEncoder
 from weiml.group import Group, LocalGroup, WorkerGroup, WorkerGroupConfig
-from weiml.models import ModelFolder, Predictor, model_class
+from weiml.models import ModelFolder, Predictor, Span, model_class
 from weiml.ps import EmbeddedParameterServer, ParameterServer
 from weiml.train.callbacks import Callback, OnProgress, ProgressCallback
 from weiml.train.checkpoints import Checkpoints, bits_of
 from weiml.train.config import TrainConfig
-from weiml.train.elastic import gang_size, resized
+from weiml.train.elastic import gang_sizes, one_machine, resized, sizes_of
 from weiml.train.run import Run
 from weiml.train.trace import write_trace
 
@@ -117,12 +117,13 @@ class Trainer:
         self._encoder = encoder
         self._server = server
         self._begun = False  # whether workers of this run have been at work
+        self._too_many: int | None = None  # a gang that could not start though it looked so
         if server is not None and server.config.num_workers != config.num_workers:
             raise ConfigError(
                 f"the parameter server has num_workers = {server.config.num_workers} in its clock, "
                 f"the training {config.num_workers}; make them equal"
             )
-        if server is not None and config.fewest_workers < config.most_workers:
+        if server is not None and config.is_elastic:
             raise ConfigError(
                 "min_workers and max_workers need a parameter server of the run's own, whose clock "
                 "is made for the workers that there are; leave them out, or pass no server"
@@ -151,9 +152,10 @@ class Trainer:
             progress: called every `progress_steps` steps.
             callbacks: told of what happens; they may end the run.
             checkpoints: folder of checkpoints, of this run alone. If it holds some, the run goes on
-                from the newest, to the bit under BSP. Where the cluster has several machines, all
-                of them must see it. Without one, a run on Ray with `checkpoint_steps` keeps
-                temporary ones. With either, it goes on when workers or servers die.
+                from the newest, to the bit under BSP with as many workers. Where the cluster has
+                several machines, all of them must see it. Without one, a run on Ray with
+                `checkpoint_steps` keeps temporary ones. With either, it goes on when workers or
+                servers die.
             trace: file to write the stages of all steps to, as a trace that Perfetto and
                 chrome://tracing show.
 
@@ -170,14 +172,17 @@ class Trainer:
         told = [*callbacks, *([] if progress is None else [OnProgress(progress)])]
         kept = self._checkpoints(checkpoints, folder)
         failures = 0
+        spans: list[tuple[int, Span]] = []
         self._begun = False
+        self._too_many = None
         with ExitStack() as stack:
             if self._server is None and self.config.transport == "ray":
                 stack.enter_context(ray_running())
             while True:
                 try:
-                    run = self._run(train, validation, folder, told, kept, trace is not None)
-                    if run is not None:
+                    run, done = self._run(train, validation, folder, told, kept, trace is not None)
+                    spans += run.spans
+                    if done:
                         break
                 except (ClusterError, ParameterServerError) as error:
                     failures += 1
@@ -193,7 +198,7 @@ class Trainer:
                 except DivergedError as error:
                     raise DivergedError(f"{error}. {_last_good(kept, checkpoints)}") from None
         if trace is not None:
-            write_trace(trace, run.spans)
+            write_trace(trace, spans)
         best = ModelFolder.open(folder / "best")
         return TrainResult(
             history=run.history,
@@ -223,22 +228,17 @@ class Trainer:
         callbacks: Sequence[Callback],
         checkpoints: Checkpoints | None,
         traced: bool,
-    ) -> Run | None:
+    ) -> tuple[Run, bool]:
         """Run to the end on workers, and unless one was given a server, that live for it.
 
-        None: there is room for more workers, with whom it can go on from its last checkpoint.
+        False: there is room for more workers, with whom it can go on from its last checkpoint.
         """
         config = self.config
         checkpoint = None
         if checkpoints is not None:
             checkpoint = checkpoints.latest_of(bits_of(config), train.num_examples)
         with ExitStack() as stack:
-            sized = config
-            if config.fewest_workers < config.most_workers:
-                sized = resized(config, gang_size(config, _group_config(config)))
-            server = self._server or stack.enter_context(make_server(sized))
-            embedded = isinstance(server, EmbeddedParameterServer)
-            group = stack.enter_context(make_group(sized, embedded=embedded))
+            server, group = self._start(stack)
             run = Run(
                 config,
                 server,
@@ -254,12 +254,47 @@ class Trainer:
             run.start(checkpoint)
             self._begun = True
 
-            def could_grow() -> bool:
-                now = group.num_workers
-                there = gang_size(config, _group_config(config), beside=now)
-                return checkpoints is not None and there > now
+            growing = config.is_elastic and checkpoints is not None
+            return run, run.go(pause=lambda: growing and self._could_grow(group))
 
-            return run if run.go(pause=could_grow) else None
+    def _start(self, stack: ExitStack) -> tuple[ParameterServer, Group]:
+        """Start the servers, unless some were given, and the workers, as many as there is room for.
+
+        A gang that does not come is tried smaller; the smallest one's error is raised.
+        """
+        config = self.config
+        if not config.is_elastic:
+            server = self._server or stack.enter_context(make_server(config))
+            embedded = isinstance(server, EmbeddedParameterServer)
+            return server, stack.enter_context(make_group(config, embedded=embedded))
+        layout = one_machine(_group_config(config), config.fewest_workers)
+        for size in self._possible(gang_sizes(config, layout)):
+            with ExitStack() as trying:
+                server = trying.enter_context(make_server(resized(config, size)))
+                try:
+                    group = trying.enter_context(
+                        WorkerGroup.start(replace(layout, num_workers=size))
+                    )
+                except ClusterError:
+                    if size == sizes_of(config)[0]:
+                        raise
+                    self._too_many = size
+                    continue
+                stack.enter_context(trying.pop_all())
+                return server, group
+        raise AssertionError("the smallest gang starts or raises")
+
+    def _possible(self, sizes: list[int]) -> list[int]:
+        """Return the sizes below one that could not start, and the smallest there is."""
+        below = [size for size in sizes if self._too_many is None or size < self._too_many]
+        return [*below, *(size for size in sizes_of(self.config)[:1] if size not in below)]
+
+    def _could_grow(self, group: Group) -> bool:
+        """Return whether a larger gang would find room in place of this one."""
+        assert isinstance(group, WorkerGroup)
+        layout = one_machine(_group_config(self.config), self.config.fewest_workers)
+        there = self._possible(gang_sizes(self.config, layout, held=group.workers))
+        return there[0] > group.num_workers
 
 
 def make_server(config: TrainConfig, *, name: str | None = None) -> ParameterServer:
@@ -295,6 +330,8 @@ def _group_config(config: TrainConfig) -> WorkerGroupConfig:
     return replace(
         config.group,
         num_workers=config.num_workers,
+        min_workers=None,
+        max_workers=None,
         backend=config.group.backend if averaged else "none",
         cpus_per_worker=config.cpus_per_worker,
         start_timeout_s=config.timeout_s,

@@ -173,12 +173,14 @@ def start_epoch(
     epoch: int,
     *,
     done: int = 0,
+    steps: int | None = None,
     steps_before: int = 0,
     losses: tuple[float, ...] = (),
 ) -> None:
     """Begin the worker's part of an epoch's permutation, behind the `done` steps of it.
 
-    `steps_before` were taken in earlier epochs, which had validation losses `losses`.
+    It has `steps` steps, None: as many as there are examples for. `steps_before` were taken in
+    earlier epochs, which had validation losses `losses`.
     """
     worker = _worker(context)
     worker.epoch = epoch
@@ -187,9 +189,10 @@ def start_epoch(
     worker.losses = losses
     if not done:
         worker.totals = np.zeros(2)
-    skipped = done * worker.spec.accumulate
+    per_step = worker.spec.accumulate
+    last = None if steps is None else steps * per_step
     worker.examples = 0  # the reading thread adds those that it skips
-    worker.batches = read_ahead(_prepared(context, worker, skipped))
+    worker.batches = read_ahead(_prepared(context, worker, done * per_step, last))
     worker.ahead = None
 
 
@@ -205,7 +208,7 @@ def run_steps(context: WorkerContext, count: int) -> Collective:
         try:
             result = yield from _step(context, worker, tickets)
         except Exception:
-            worker.outbox.settle()  # the step before was whole
+            worker.outbox.settle()  # what is whole, as if it had been pushed at once
             raise
         if not worker.outbox.owes:
             with stages.timed("tick"):
@@ -395,8 +398,10 @@ def _pull_dense(worker: _Worker) -> np.ndarray | None:
     return vector
 
 
-def _prepared(context: WorkerContext, worker: _Worker, skipped: int) -> Iterator[Prepared]:
-    """Read the worker's part of an epoch behind its first batches, and make it ready."""
+def _prepared(
+    context: WorkerContext, worker: _Worker, skipped: int, last: int | None
+) -> Iterator[Prepared]:
+    """Read the worker's batches of an epoch from one up to another, and make them ready."""
     spec = worker.spec
     batches = spec.source.iter_batches(
         spec.batch_size,
@@ -407,6 +412,7 @@ def _prepared(context: WorkerContext, worker: _Worker, skipped: int) -> Iterator
     )
     if worker.epoch == 0:
         batches = growing(batches, spec.first_batch_size)
+    batches = itertools.islice(batches, last)
     for batch in itertools.islice(batches, skipped):
         worker.examples += len(batch)
     for batch in batches:

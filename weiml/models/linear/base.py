@@ -179,7 +179,7 @@ class LinearModel(Model):
         workers = client.num_workers
         if workers == 1 or client.worker is None:
             return after - before
-        if self._others is None or self._others.num_workers != workers:
+        if self._others is None:
             self._others = OthersShare(workers)
         own = len(self._own_keys)
         lookup = prepared.lookups[TABLE]

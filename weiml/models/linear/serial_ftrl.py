@@ -191,7 +191,6 @@ class OthersShare:
     """
 
     def __init__(self, num_workers: int) -> None:
-        self.num_workers = num_workers
         self._alike = np.float32(num_workers - 1)
         self._keys = np.empty(0, np.uint64)
         self._left = np.empty(0, np.float32)  # n when the worker last had the row
