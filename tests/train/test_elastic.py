@@ -210,18 +210,9 @@ def test_a_run_goes_on_with_fewer_when_the_cluster_shrinks(
     sets: Sets,
     cpus: float,
     whole: TrainResult,
-    monkeypatch: pytest.MonkeyPatch,
+    pids: list[int],
     tmp_path: Path,
 ) -> None:
-    pids: list[int] = []
-    start = WorkerGroup.start
-
-    def noted(*arguments: Any) -> WorkerGroup:
-        group = start(*arguments)
-        pids[:] = [worker.pid for worker in group.workers]
-        return group
-
-    monkeypatch.setattr(WorkerGroup, "start", noted)
     shrink, log = Shrink(pids, cpus), StepLog()
     try:
         result = Trainer(config(min_workers=1, cpus_per_worker=cpus)).fit(

@@ -13,7 +13,6 @@ import pytest
 from tests.train.conftest import Sets
 from weiml.config import from_mapping
 from weiml.errors import ClusterError
-from weiml.group import WorkerGroup
 from weiml.ps import RayParameterServer
 from weiml.train import Callback, Progress, TrainConfig, Trainer
 
@@ -45,21 +44,6 @@ class Kill(Callback):
 
     def on_restart(self, error: Exception) -> None:
         self.restarts.append(str(error))
-
-
-@pytest.fixture
-def pids(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that always holds the process ids of the newest worker group."""
-    found: list[int] = []
-    start = WorkerGroup.start
-
-    def noted(*arguments: Any) -> WorkerGroup:
-        group = start(*arguments)
-        found[:] = [worker.pid for worker in group.workers]
-        return group
-
-    monkeypatch.setattr(WorkerGroup, "start", noted)
-    return found
 
 
 def test_killed_workers_change_no_bit(

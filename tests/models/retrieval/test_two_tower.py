@@ -105,7 +105,10 @@ def test_examples_that_are_no_clicks_teach_the_softmax_nothing() -> None:
     labels[32:, 0], labels[40:48, 0] = 0, np.nan
     mixed = replace(clicks, labels=labels)
     first, second = trained(CONFIG, []), trained(CONFIG, [])
-    assert first.step(mixed).loss == second.step(mixed.slice(0, 32)).loss
+    alone = second.step(
+        mixed.slice(0, 32)
+    ).loss  # of another number of rows, products round differently
+    assert first.step(mixed).loss == pytest.approx(alone, rel=1e-6)
     assert first.step(replace(mixed, labels=0 * clicks.labels)).loss == 0
 
 
