@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
 from weiml.errors import ClusterError
 from weiml.group import WorkerGroup, WorkerGroupConfig
-from weiml.group.placement import find_room, fitting, free_by_node, gpus_of
+from weiml.group.placement import find_room, fitting, free_by_node, gpus_of, room_for
 
 FREE = {"a": {"CPU": 4.0, "GPU": 1.0}, "b": {"CPU": 2.5}, "c": {"CPU": 0.5, "GPU": 8.0}}
 
@@ -28,6 +29,26 @@ FREE = {"a": {"CPU": 4.0, "GPU": 1.0}, "b": {"CPU": 2.5}, "c": {"CPU": 0.5, "GPU
 )
 def test_workers_that_fit_by_strategy(knobs: dict[str, Any], number: int) -> None:
     assert fitting(WorkerGroupConfig(**knobs), FREE) == number
+
+
+@pytest.mark.parametrize(
+    ("placement", "held", "number"),
+    [
+        ("PACK", [], 6),
+        ("PACK", ["c", "c"], 8),
+        ("STRICT_PACK", ["a"], 5),
+        ("STRICT_PACK", ["b", "c"], 4),
+        ("STRICT_SPREAD", ["c"], 3),
+        ("PACK", ["a"] * 9, 10),  # no more than the most
+    ],
+)
+def test_room_that_is_held_counts_on_its_own_node(
+    placement: Any, held: list[str], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = {node: dict(resources) for node, resources in FREE.items()}
+    monkeypatch.setattr("weiml.group.placement.free_by_node", lambda: copy.deepcopy(free))
+    config = WorkerGroupConfig(num_workers=10, placement=placement)
+    assert room_for(config, held=held, wait=False) == number
 
 
 def test_a_gang_takes_its_room_and_gives_it_back(ray_session: None) -> None:

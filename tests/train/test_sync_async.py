@@ -143,9 +143,22 @@ def _pid(context: WorkerContext) -> int:
     return os.getpid()
 
 
-@pytest.mark.parametrize("staleness", [0, pytest.param(3, marks=pytest.mark.slow), "asp"])
+@pytest.mark.parametrize(
+    ("model", "staleness"),
+    [
+        (None, 0),
+        pytest.param(None, 3, marks=pytest.mark.slow),
+        (None, "asp"),
+        (DNN, 1),  # whose pushes go beside the next step
+        pytest.param(DNN, "asp", marks=pytest.mark.slow),
+    ],
+)
 def test_global_steps_are_there_once_though_a_worker_was_killed(
-    staleness: Any, sets: Sets, ray_session: None, monkeypatch: pytest.MonkeyPatch
+    model: dict[str, Any] | None,
+    staleness: Any,
+    sets: Sets,
+    ray_session: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     groups: list[WorkerGroup] = []
     start = WorkerGroup.start
@@ -156,7 +169,9 @@ def test_global_steps_are_there_once_though_a_worker_was_killed(
 
     monkeypatch.setattr(WorkerGroup, "start", remembered)
     log, kill = StepLog(), _Kill(groups, at=2 * 12)
-    settings = config(transport="ray", num_workers=2, staleness=staleness, checkpoint_steps=8)
+    settings = config(
+        model, transport="ray", num_workers=2, staleness=staleness, checkpoint_steps=8
+    )
     result = Trainer(settings).fit(sets.train, callbacks=[log, kill])
     assert len(kill.errors) == 1
     assert log.forgotten > 0

@@ -22,7 +22,7 @@ from weiml.ps.transport import ShardGoneError, Transport
 __all__ = ["EmbeddedParameterServer", "EmbeddedTransport"]
 
 T = TypeVar("T")
-_FEW_ROWS = 65_536 if len(os.sched_getaffinity(0)) <= 2 else 4_096
+_FEW_ROWS = 65_536 if (os.cpu_count() or 1) <= 2 else 4_096
 """Rows of one request below which waking a shard's thread is not worth it: hardly ever on two cores
 that a network computes on too, early where there are more."""
 

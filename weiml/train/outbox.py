@@ -13,7 +13,7 @@ from weiml.errors import GradientError
 from weiml.models.stages import Stages
 from weiml.ps import Client, Ticket
 
-__all__ = ["Outbox"]
+__all__ = ["Blame", "Outbox", "Send"]
 
 Send = Callable[[Client], None]
 """Pushes what a step learned; a step ends with the tick behind it."""

@@ -186,10 +186,8 @@ class Trainer:
                         break
                 except (ClusterError, ParameterServerError) as error:
                     failures += 1
-                    if kept is None or not self._begun or failures > self.config.max_restarts:
-                        raise  # what could not even begin will not by itself
-                    if self._server is not None and kept.latest() is None:
-                        raise  # nobody knows any more what the server held at first
+                    if not self._can_go_on(kept, failures):
+                        raise
                     for callback in told:
                         callback.on_restart(error)
                     if self._server is not None:
@@ -211,6 +209,13 @@ class Trainer:
             stopped=run.stopped,
             _files=files,
         )
+
+    def _can_go_on(self, kept: Checkpoints | None, failures: int) -> bool:
+        """Return whether a run goes on after so many failures."""
+        if kept is None or not self._begun or failures > self.config.max_restarts:
+            return False  # what could not even begin will not by itself
+        # Without a checkpoint nobody knows any more what a server that was passed in held at first.
+        return self._server is None or kept.latest() is not None
 
     def _checkpoints(self, root: str | Path | None, folder: Path) -> Checkpoints | None:
         if root is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, NoReturn
@@ -19,7 +20,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from weiml.data import BatchSource, read_ahead
-from weiml.errors import GradientError
+from weiml.errors import GradientError, ParameterServerError
 from weiml.group import Collective, Start, WorkerContext
 from weiml.models import (
     DENSE_VECTOR,
@@ -37,7 +38,7 @@ from weiml.ps import Client, EmbeddedParameterServer, ParameterServer, Ticket
 from weiml.ps.wire import WireConfig
 from weiml.train.guard import LossGuard, whereabouts
 from weiml.train.inputs import check_inputs, growing
-from weiml.train.outbox import Outbox
+from weiml.train.outbox import Blame, Outbox
 from weiml.train.schedules import Constant, Schedule
 
 __all__ = [
@@ -208,7 +209,8 @@ def run_steps(context: WorkerContext, count: int) -> Collective:
         try:
             result = yield from _step(context, worker, tickets)
         except Exception:
-            worker.outbox.settle()  # what is whole, as if it had been pushed at once
+            with suppress(ParameterServerError):  # of a server that is lost: the first error tells
+                tickets += worker.outbox.settle()  # what is whole, as if it had been pushed at once
             raise
         if not worker.outbox.owes:
             with stages.timed("tick"):
@@ -291,14 +293,7 @@ def _step(context: WorkerContext, worker: _Worker, tickets: list[Ticket]) -> Col
         if before is None and (last or worker.ahead is None):
             handle = yield from _start_mean(model)  # it travels while the rows are pushed
         end = first + whole.examples + result.examples
-        owed = model.take_push() if last and worker.ahead is not None and spec.sends_aside else None
-        if owed is not None:
-            worker.outbox.put(owed, partial(blame, last=end))
-        else:
-            try:
-                model.push(worker.client, missed_by=None if last and patient else worker.ahead)
-            except GradientError as error:
-                blame(error, end)
+        _push(worker, patient=patient, last=last, blame=partial(blame, last=end))
         if patient and not last and worker.ahead is not None:
             # The servers hold all pushes of the step until its tick.
             worker.ahead.missed = earlier + worker.ahead.missed
@@ -316,6 +311,20 @@ def _step(context: WorkerContext, worker: _Worker, tickets: list[Ticket]) -> Col
             mean = yield handle
         model.apply_dense(mean)
     return whole
+
+
+def _push(worker: _Worker, *, patient: bool, last: bool, blame: Blame) -> None:
+    """Send what a batch taught the rows; of a step's last one it may be left to the outbox."""
+    model = worker.model
+    aside = last and worker.ahead is not None and worker.spec.sends_aside
+    owed = model.take_push() if aside else None
+    if owed is not None:
+        worker.outbox.put(owed, blame)
+        return
+    try:
+        model.push(worker.client, missed_by=None if last and patient else worker.ahead)
+    except GradientError as error:
+        blame(error)
 
 
 def _start_mean(model: Model) -> Collective:
