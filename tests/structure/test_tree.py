@@ -25,6 +25,7 @@ FOLDER_FILES = {
     "ps/optimizers/test_known_answers.py",
     "ps/optimizers/test_references.py",
     "ps/wire/test_client.py",
+    "train/test_aside.py",
     "train/test_image_workers.py",
     "train/test_restarts.py",
     "train/test_sync_async.py",

@@ -55,12 +55,12 @@ def test_two_shards_and_workers_on_ray_equal_two_logical_workers(
     assert not groups_left()
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize(("staleness", "accumulate"), [(1, 1), (1, 3), ("asp", 2)])
 def test_pushes_beside_the_next_step_leave_the_same_model(
-    accumulate: int, sets: Sets, ray_session: None
+    staleness: Any, accumulate: int, sets: Sets, ray_session: None
 ) -> None:
     """On Ray they are sent while the next step computes; rows are one step old either way."""
-    loose = config("wide_deep", staleness=1, accumulate=accumulate)
+    loose = config("wide_deep", staleness=staleness, accumulate=accumulate)
     local = Trainer(loose).fit(sets.train)
     remote = Trainer(replace(loose, transport="ray", num_shards=2)).fit(sets.train)
     np.testing.assert_array_equal(scores(remote, sets), scores(local, sets))

@@ -184,9 +184,10 @@ class Model(ABC):
         """Send what the last `compute` found for the rows.
 
         It does not tick; that is the loop's. `missed_by` is a later batch whose rows were asked for
-        before this and do not wait for the step's tick: it is told the push, to be mended by it if
-        pushes are differences. Rows pulled as weights stay one step behind the worker's own pushes
-        then.
+        before this and do not wait for the step's tick. They are waited for first, since a server
+        that is late with them could take the push before; then the batch is told the push, to be
+        mended by it if pushes are differences. Rows pulled as weights stay one step behind the
+        worker's own pushes.
         """
 
     def take_push(self) -> Callable[[Client], None] | None:

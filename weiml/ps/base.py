@@ -136,10 +136,12 @@ class Client(abc.ABC):
     `finish`. An observer's client (worker None) stands outside: it reads the applied state at once
     and its pushes are applied at once.
 
-    A client's requests act in the order in which they were made, on every shard, and each push acts
+    A client's writes act in the order in which they were made, on every shard, and each push acts
     once, however often it is sent: shards that die, move buckets or come back change nothing of
-    that. Under BSP a worker's pushes are held and applied, in the order of the workers, when all of
-    them have ticked: until then no pull sees them, not even the worker's own.
+    that. A read sees all that the client wrote before it; until it was waited for, it may see what
+    the client wrote after it, too. Under BSP a worker's pushes are held and applied, in the order
+    of the workers, when all of them have ticked: until then no pull sees them, not even the
+    worker's own.
 
     Arrays passed to a request must not be changed before it was waited for. Arrays returned belong
     to the caller.

@@ -187,6 +187,10 @@ class SparseModel(NetworkModel):
 
     def push(self, client: Client, *, missed_by: Fetch | None = None) -> None:
         """See `Model.push`: gradients by distinct key, to each table."""
+        if missed_by is not None:
+            # Asked for before the push, they could come after it: what they miss would be chance.
+            with self.stages.timed("pull"):
+                missed_by.wait()
         self.take_push()(client)
 
     def take_push(self) -> Callable[[Client], None]:
