@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from weiml.models.deep import linear
 from weiml.models.deep.layers import MLP
 from weiml.models.deep.linear import Linear
+
+HAS_MKL = bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
+HAS_ONEDNN = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(params=[False, True], ids=["MKL", "oneDNN"], autouse=True, scope="module")
+def library(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Multiply by either, whoever made this processor."""
+    if request.param and not HAS_ONEDNN:
+        pytest.skip("torch was built without oneDNN")
+    before, linear._MKL_IS_SLOW = linear._MKL_IS_SLOW, request.param
+    yield
+    linear._MKL_IS_SLOW = before
 
 
 def drawn(
@@ -123,3 +139,19 @@ def test_what_is_not_finite_stays_so(rows: int) -> None:
 def test_no_inputs_leave_the_bias() -> None:
     layer = Linear(0, 16)
     assert torch.equal(layer(torch.zeros(100, 0)), layer.bias.expand(100, 16))
+
+
+@pytest.mark.parametrize(
+    ("info", "slow"),
+    [
+        ("processor : 0\nvendor_id\t: AuthenticAMD\nmodel name: x\n" * 2, True),
+        ("processor : 0\nvendor_id\t: GenuineIntel\n", False),
+        ("processor : 0\nCPU implementer : 0x41\n", False),
+        (None, False),
+    ],
+)
+def test_the_processors_maker_decides(info: str | None, slow: bool, tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    if info is not None:
+        file.write_text(info)
+    assert linear._mkl_is_slow(file) == (slow and HAS_MKL and HAS_ONEDNN)
