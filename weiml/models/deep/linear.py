@@ -1,10 +1,10 @@
 """The linear layer of networks: its float32 products in training are oneDNN's where MKL is slow.
 
 torch takes MKL's, which leave half of a processor's vector width unused where it is not Intel's
-(Zen 5: 200 of 440 GFLOP/s on two cores). On Intel's they are as fast as oneDNN's, and need no
-copies in its form. Scores stay MKL's: requests have any number of rows, and for each new one oneDNN
-first makes a primitive (half a millisecond). Only products are left to it: its relu turns NaN
-into 0.
+(Zen 5: 200 of 440 GFLOP/s on two cores). On Intel's they are nearly as fast as oneDNN's, and need
+no copies in its form. Scores stay MKL's: requests have any number of rows, and for each new one
+oneDNN first makes a primitive (half a millisecond). Only products are left to it: its relu turns
+NaN into 0.
 """
 
 from __future__ import annotations
